@@ -1,0 +1,57 @@
+"""Boxes x0, y0, x1, y1 in continuous picture coordinates, half-open; arrays of them are float [N, 4]. NumPy only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+Box = tuple[float, float, float, float]
+
+
+def area(boxes: np.ndarray) -> np.ndarray:
+    """Areas [N] of boxes [N, 4]; a box turned inside out has area 0."""
+    return np.clip(boxes[..., 2] - boxes[..., 0], 0, None) * np.clip(boxes[..., 3] - boxes[..., 1], 0, None)
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Areas of intersection [N, M] of every box of a [N, 4] with every box of b [M, 4]."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    return np.clip(high - low, 0, None).prod(-1)
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union [N, M], 0..1; two empty boxes have 0."""
+    common = overlap(a, b)
+    union = area(a)[:, None] + area(b)[None, :] - common
+    return np.divide(common, union, out=np.zeros_like(common, dtype=np.float64), where=union > 0)
+
+
+def scaled(box: Box, factor: float) -> Box:
+    """The box grown (factor > 1) or shrunk about its centre."""
+    x0, y0, x1, y1 = box
+    cx, cy, hw, hh = (x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2 * factor, (y1 - y0) / 2 * factor
+    return cx - hw, cy - hh, cx + hw, cy + hh
+
+
+def clipped(box: Box, size: tuple[int, int]) -> Box:
+    """The part of the box inside a picture of size (height, width); may be empty, never inside out."""
+    height, width = size
+    x0, y0, x1, y1 = box
+    x0, x1 = min(max(x0, 0.0), width), min(max(x1, 0.0), width)
+    y0, y1 = min(max(y0, 0.0), height), min(max(y1, 0.0), height)
+    return x0, y0, max(x0, x1), max(y0, y1)
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Greedy non-maximum suppression.
+
+    Keeps the best box, drops those whose IoU with it exceeds `threshold`, and goes on. Ties go to the lower index.
+    boxes [N, 4], scores [N]; returns the kept indices, best first.
+    """
+    order = np.argsort(-scores, kind="stable")
+    keep: list[int] = []
+    while order.size:
+        best, rest = order[0], order[1:]
+        keep.append(int(best))
+        order = rest[iou(boxes[best : best + 1], boxes[rest])[0] <= threshold]
+    return np.array(keep, dtype=np.int64)
