@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from visagist.photo.face import Face
-from visagist.photo.photo import Photo
-
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor, nn
+
+    from visagist.photo.face import Face
+    from visagist.photo.photo import Photo
 
 Batch = dict[str, "Tensor"]
 Scalars = dict[str, float]
@@ -79,14 +79,21 @@ class Stage:
     step        (run, batch) -> scalars for the log; calls `run.update(...)` itself
     fit         (run, items) -> scalars, for what needs no loop (PCA, ridge, SVM)
     optimizers  networks -> named optimizers, made afresh when the stage begins
-    enter       changes the networks when the stage begins (growing nets); repeated on resume before weights are loaded
+    enter       changes the networks when the stage begins (growing nets); repeated on resume before weights are loaded.
+                What changes later than that must be a parameter or a buffer: the checkpoint holds nothing else
     batch       examples per step
     steps       length in steps
     schedule    progress in [0, 1] -> factor on every learning rate
-    average     decay of a moving average of the trained networks, 0 for none; the average is what is measured and shipped
+    average     decay of a moving average of the trained networks, 0 for none; the average is what is measured and shipped.
+                Young averages follow faster: the decay is min(average, (1 + step) / (10 + step)). Parameters and running
+                statistics are averaged, other buffers copied
     clip        largest norm of the gradient in `run.update`, 0 for none
     watch       metric of `Recipe.measure` to keep the best weights by (smaller is better), "" for the last weights
     patience    stop after this many measurements without improvement of `watch`, 0 for never
+    measure     measures the networks of this stage where `Recipe.measure` only fits the finished ones (same arguments after
+                the recipe)
+    hand_on     whether the next stage goes on from the weights that this one would ship (best, else average); False: from
+                the last ones, as growing GANs do
     """
 
     name: str
@@ -102,6 +109,8 @@ class Stage:
     clip: float = 0.0
     watch: str = ""
     patience: int = 0
+    measure: Callable[[Mapping[str, nn.Module], Sequence[Item], Tools], dict[str, float]] | None = None
+    hand_on: bool = True
 
     def __post_init__(self) -> None:
         if (self.step is None) == (self.fit is None):
@@ -120,6 +129,7 @@ class Recipe:
 
     needs: ClassVar[tuple[str, ...]] = ()  # labels without which an item is of no use: "box", "points", "label", or a target's name
     ships: ClassVar[tuple[str, ...]] = ()  # names of the networks that go into the weights file
+    exact: ClassVar[bool] = False  # True: in use its networks run in float32 also where bfloat16 is quicker
 
     def networks(self) -> Networks:
         """The networks, freshly initialised from torch's current random state."""
@@ -192,6 +202,23 @@ class Run:
         self.optimizers[name].zero_grad(set_to_none=True)
         self.backward(loss)
         self.apply(name)
+
+    def minimize(self, name: str, loss: Callable[[], Tensor]) -> Tensor:
+        """One step of an optimizer that evaluates the loss several times (L-BFGS); returns the loss before the step.
+
+        L-BFGS wants contiguous parameters: the loop gives only convolution weights the channels_last layout, never pictures.
+        """
+        optimizer = self.optimizers[name]
+
+        def closure() -> Tensor:
+            optimizer.zero_grad(set_to_none=True)
+            value = loss()
+            self.backward(value)
+            return value
+
+        first: Tensor = optimizer.step(closure)  # type: ignore[arg-type, assignment]
+        optimizer.zero_grad(set_to_none=True)
+        return first
 
     @contextmanager
     def frozen(self, *names: str) -> Iterator[None]:
