@@ -1,0 +1,342 @@
+"""A face finder in the spirit of YOLO, small enough for a laptop: one look, several scales, all faces.
+
+Paper   J. Redmon, S. Divvala, R. Girshick, A. Farhadi, "You Only Look Once", CVPR 2016, is where the idea comes from: one network,
+        one pass, a grid of cells, and the cell that holds the centre of a face answers for it (`yolo.py` has that network).
+        What v1 cannot do, find faces of a few pixels beside faces that fill the picture, is mended with
+        T.-Y. Lin et al., "Feature Pyramid Networks", CVPR 2017: grids at strides 4, 8, 16 and 32;
+        Z. Tian et al., "FCOS", ICCV 2019: a cell says how far it is to the four sides, no anchors, only cells near the centre answer;
+        X. Li et al., "Generalized Focal Loss", NeurIPS 2020, eq. 2: the score is trained towards the IoU of the box (quality focal);
+        H. Rezatofighi et al., "Generalized IoU", CVPR 2019: the loss of the box.
+Input   RGB [B, 3, H, W] in [-1, 1], H and W multiples of 32
+Output  per cell a logit and distances to the left, top, right and bottom side of the face box
+Read    networks, which cell answers for which face, losses, recipe, use on a photo
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from visagist.detect.scenes import scene
+from visagist.photo.boxes import suppress
+from visagist.photo.face import Face, by_falling_area
+from visagist.photo.photo import Photo
+from visagist.recipe import Batch, Item, Networks, Recipe, Run, Stage, Tools
+
+STRIDES = (4, 8, 16, 32)
+# Geometric mean side, in network pixels, of the faces each stride answers for. They overlap: both then answer.
+REACH = ((0.0, 26.0), (20.0, 60.0), (48.0, 130.0), (104.0, 1e9))
+MOST = 96  # labelled boxes a training scene may hold; the largest are kept
+
+
+# ---- networks ------------------------------------------------------------------------------------------------------------------
+
+
+class Conv(nn.Sequential):
+    """3x3 (or 1x1) convolution, batch norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+        )
+
+
+class Residual(nn.Module):
+    """x + conv(conv(x)), ReLU (He et al., CVPR 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = Conv(channels, channels)
+        self.second = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.norm(self.second(self.first(x))), inplace=True)
+
+
+class FaceNet(nn.Module):
+    """Trunk down to stride 32, pyramid back up to stride 4, one small head per stride.
+
+    forward: [B, 3, H, W] -> per stride s a pair (logits [B, H/s, W/s], distances [B, H/s, W/s, 4] in units of s, positive).
+    """
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        c2, c3, c4, c5 = 2 * width, 4 * width, 8 * width, 10 * width
+        self.stem = Conv(3, width, stride=2)
+        # As in the paper, pictures shrink by max pooling; a strided convolution there would train five times slower on a CPU.
+        self.down = nn.ModuleList(
+            [
+                nn.Sequential(nn.MaxPool2d(2), Conv(width, c2), Conv(c2, c2)),
+                nn.Sequential(nn.MaxPool2d(2), Conv(c2, c3), Residual(c3)),
+                nn.Sequential(nn.MaxPool2d(2), Conv(c3, c4), Residual(c4), Residual(c4)),
+                nn.Sequential(nn.MaxPool2d(2), Conv(c4, c5), Residual(c5), Residual(c5)),
+            ]
+        )
+        features = (c2, c3, c3, c3)  # channels of the pyramid at strides 4, 8, 16, 32
+        self.side = nn.ModuleList(Conv(c, f, kernel=1) for c, f in zip((c2, c3, c4, c5), features, strict=True))
+        self.up = nn.ModuleList(
+            Conv(a, b, kernel=1) if a != b else nn.Identity() for a, b in zip(features[1:], features[:-1], strict=True)
+        )
+        self.head = nn.ModuleList(Conv(f, f) for f in features)
+        self.answer = nn.ModuleList(nn.Conv2d(f, 5, 1) for f in features)
+        for last in self.answer:
+            nn.init.normal_(last.weight, std=0.01)
+            nn.init.constant_(last.bias[:1], -4.6)  # every cell starts at a score of 0.01 (focal loss paper, section 4.1)
+            nn.init.constant_(last.bias[1:], 1.0)
+
+    def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        x = self.stem(x)
+        levels = []
+        for down in self.down:
+            x = down(x)
+            levels.append(x)
+        x = self.side[3](levels[3])
+        tops = [x]
+        for i in (2, 1, 0):
+            x = self.side[i](levels[i]) + F.interpolate(self.up[i](x), scale_factor=2, mode="nearest")
+            tops.insert(0, x)
+        out = []
+        for top, head, last in zip(tops, self.head, self.answer, strict=True):
+            y = last(head(top)).float()
+            out.append((y[:, 0], torch.exp(y[:, 1:].clamp(-6, 5)).permute(0, 2, 3, 1)))
+        return out
+
+
+# ---- which cell answers for which face -------------------------------------------------------------------------------------------
+
+
+def cell_centres(height: int, width: int, stride: int) -> Tensor:
+    """Centres (x, y) of the cells of one stride, float [height / stride, width / stride, 2]."""
+    ys = (torch.arange(height // stride) + 0.5) * stride
+    xs = (torch.arange(width // stride) + 0.5) * stride
+    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)
+
+
+def assign(boxes: Tensor, kinds: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """For every cell of every stride: which face it answers for, and whether it is asked at all.
+
+    boxes [N, 4]; kinds [N]: 1 a face, -1 to be ignored, 0 nothing. Returns index int64 [cells] (-1: background) and asked bool
+    [cells], strides one after another. A face whose size is within a stride's reach gets the cells whose centre is within 1.5
+    strides of its centre (and inside it); where two faces claim a cell, the smaller gets it. Cells of a face that are further out
+    but still inside its middle, and cells inside ignored boxes, are not asked.
+    """
+    all_index, all_asked = [], []
+    faces = torch.nonzero(kinds > 0)[:, 0]
+    side = ((boxes[:, 2] - boxes[:, 0]).clamp(min=0) * (boxes[:, 3] - boxes[:, 1]).clamp(min=0)).sqrt()
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    for stride, (low, high) in zip(STRIDES, REACH, strict=True):
+        c = cell_centres(height, width, stride).reshape(-1, 1, 2)
+        inside = ((c > boxes[None, :, :2]) & (c < boxes[None, :, 2:])).all(-1)  # [cells, N]
+        asked = ~(inside & (kinds < 0)).any(1)
+        index = torch.full((c.shape[0],), -1, dtype=torch.long)
+        if faces.numel():
+            offset = (c - middle[faces]).abs().amax(-1)  # [cells, faces]
+            mine = inside[:, faces] & (side[faces] >= low) & (side[faces] < high)
+            claims = mine & (offset < 1.5 * stride)
+            near = inside[:, faces] & (offset < 0.3 * side[faces]) & ~claims
+            smallest = torch.where(claims, side[faces], torch.inf).min(1)
+            taken = smallest.values.isfinite()
+            index[taken] = faces[smallest.indices[taken]]
+            asked &= taken | ~near.any(1)
+            asked |= taken
+        all_index.append(index)
+        all_asked.append(asked)
+    return torch.cat(all_index), torch.cat(all_asked)
+
+
+# ---- losses ------------------------------------------------------------------------------------------------------------------------
+
+
+def quality_focal(logits: Tensor, quality: Tensor, beta: float = 2.0) -> Tensor:
+    """|q - sigma(x)|^beta * binary cross-entropy(x, q), per element (Generalized Focal Loss, eq. 2). quality in [0, 1]."""
+    weight = (quality - logits.sigmoid()).abs() ** beta
+    return weight * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
+
+
+def paired_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalized IoU [N] of boxes a [N, 4] with boxes b [N, 4], pair by pair. GIoU = IoU - (hull - union) / hull."""
+    common = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(-1)
+    union = (a[:, 2:] - a[:, :2]).prod(-1) + (b[:, 2:] - b[:, :2]).prod(-1) - common
+    hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).prod(-1)
+    iou = common / union.clamp(min=1e-6)
+    return iou, iou - (hull - union) / hull.clamp(min=1e-6)
+
+
+def finder_loss(out: Sequence[tuple[Tensor, Tensor]], boxes: Tensor, kinds: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+    """Loss terms of a batch: "score" and "box", each summed over cells and divided by the number of answering cells.
+
+    out from FaceNet; boxes [B, N, 4] and kinds [B, N] as in `assign`; size (height, width) of the network's picture.
+    """
+    logits = torch.cat([o[0].flatten(1) for o in out], 1)  # [B, cells]
+    distances = torch.cat([o[1].flatten(1, 2) for o in out], 1)  # [B, cells, 4]
+    centres = torch.cat([cell_centres(*size, s).reshape(-1, 2) for s in STRIDES]).to(logits.device)
+    strides = torch.cat([torch.full(((size[0] // s) * (size[1] // s),), float(s)) for s in STRIDES]).to(logits.device)
+    answers = [assign(b, k, *size) for b, k in zip(boxes.cpu(), kinds.cpu(), strict=True)]
+    index = torch.stack([a[0] for a in answers]).to(logits.device)
+    asked = torch.stack([a[1] for a in answers]).to(logits.device)
+    picture, cell = torch.nonzero(index >= 0, as_tuple=True)
+    quality = torch.zeros_like(logits)
+    box_loss = distances.sum() * 0
+    if cell.numel():
+        d = distances[picture, cell] * strides[cell, None]
+        found = torch.cat([centres[cell] - d[:, :2], centres[cell] + d[:, 2:]], 1)
+        iou, giou = paired_iou(found, boxes[picture, index[picture, cell]])
+        quality[picture, cell] = iou.detach().clamp(0, 1)
+        box_loss = (1 - giou).sum()
+    score_loss = (quality_focal(logits, quality) * asked).sum()
+    count = max(1, cell.numel())
+    return {"score": score_loss / count, "box": box_loss / count}
+
+
+# ---- recipe ------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class YoloFace(Recipe):
+    """Settings of the small face finder; trained on scenes of faces among backgrounds (see `scenes.py`)."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    ships: ClassVar[tuple[str, ...]] = ("finder",)
+
+    width: int = 16  # channels after the first convolution; the others are multiples of it
+    scene: int = 320  # side of a training scene in pixels, a multiple of 32
+    batch: int = 32  # scenes per step
+    steps: int = 12000  # length of the training
+    rate: float = 2e-3  # learning rate of AdamW, reached after warming up over the first 3 %, then cosine to 1 % of it
+    decay: float = 0.05  # weight decay of AdamW
+    box_weight: float = 1.5  # weight of the box loss beside the score loss
+    longest: int = 1280  # photos are reduced to this longest side before they are searched
+    overlap: float = 0.45  # IoU above which the lower-scored of two boxes is dropped
+
+    def networks(self) -> Networks:
+        return {"finder": FaceNet(self.width)}
+
+    def stages(self) -> tuple[Stage, ...]:
+        def schedule(progress: float) -> float:
+            return min(1.0, progress / 0.03 + 0.01) * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * progress))))
+
+        return (
+            Stage(
+                name="scenes",
+                trains=("finder",),
+                step=self.step,
+                optimizers=lambda nets: {"finder": _adamw(nets["finder"], self.rate, self.decay)},
+                batch=self.batch,
+                steps=self.steps,
+                schedule=schedule,
+                average=0.999,
+                clip=10.0,
+            ),
+        )
+
+    def compose(self, items: Sequence[Item], index: int, rng: np.random.Generator) -> Item:
+        return scene(items, index, rng, self.scene)
+
+    def example(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """image uint8 [S, S, 3]; boxes float32 [MOST, 4]; kinds int64 [MOST] (1 face, -1 ignore, 0 none)."""
+        faces = by_falling_area(item.faces)[:MOST]
+        boxes, kinds = np.zeros((MOST, 4), np.float32), np.zeros(MOST, np.int64)
+        for i, face in enumerate(faces):
+            boxes[i], kinds[i] = face.box, -1 if face.label == "ignore" else 1
+        return {"image": item.photo.pixels, "boxes": boxes, "kinds": kinds}
+
+    def step(self, run: Run, batch: Batch) -> dict[str, Tensor]:
+        x = door(batch["image"])  # [B, 3, S, S] in [-1, 1]
+        with run.autocast():
+            out = run.nets["finder"](x)
+        terms = finder_loss(out, batch["boxes"], batch["kinds"], (x.shape[2], x.shape[3]))
+        run.update("finder", terms["score"] + self.box_weight * terms["box"])
+        return {name: term.detach() for name, term in terms.items()}
+
+    def preview(self, run: Run, batch: Batch) -> np.ndarray:
+        """The first scenes with what is labelled (green, ignored grey) and what is found (red)."""
+        from visagist.photo.draw import sheet
+
+        shown = []
+        for i in range(min(12, len(batch["image"]))):
+            pixels = batch["image"][i].cpu().numpy().copy()
+            for box, kind in zip(batch["boxes"][i].tolist(), batch["kinds"][i].tolist(), strict=True):
+                if kind:
+                    _rectangle(pixels, box, (0, 255, 0) if kind > 0 else (128, 128, 128))
+            for face in self.detect(run.nets, Photo.of(batch["image"][i].cpu().numpy()), min_score=0.4):
+                _rectangle(pixels, face.box, (255, 0, 0))
+            shown.append(pixels)
+        return sheet(shown, columns=4)
+
+    def measure(self, nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools) -> dict[str, float]:
+        """AP50, AP, recall at 0.1 false positives per picture, over the photos as they are (see `training.metrics`)."""
+        found = [self.detect(nets, item.photo, min_score=0.01) for item in items]
+        figures: dict[str, float] = tools.metrics.detection(found, items)
+        return figures
+
+    # ---- use on a photo ----
+
+    def detect(self, nets: Mapping[str, nn.Module], photo: Photo, *, min_score: float = 0.5) -> tuple[Face, ...]:
+        """All faces with at least this score, largest first; boxes in photo pixels by the house convention.
+
+        The photo is searched at its own size (at most `longest`) and, for faces that fill it, once more at a quarter of that.
+        """
+        height, width = photo.size
+        fit = min(1.0, self.longest / max(height, width))
+        scales = [fit]
+        if max(height, width) * fit > 320:
+            scales.append(min(fit / 2, 256 / max(height, width)))
+        if max(height, width) * fit < 160:  # a small picture: its faces may be smaller than any cell answers for
+            scales.append(2.0)
+        boxes, scores = [], []
+        for scale in scales:
+            b, s = _search(nets["finder"], photo.pixels, scale, min_score)
+            boxes.append(b)
+            scores.append(s)
+        every, score = np.concatenate(boxes), np.concatenate(scores)
+        keep = suppress(every, score, self.overlap)
+        return by_falling_area([Face(box=tuple(every[i]), score=float(score[i])) for i in keep])
+
+
+def door(image: Tensor) -> Tensor:
+    """uint8 [B, H, W, 3] as networks take it: float32 [B, 3, H, W] in [-1, 1], channels last in memory."""
+    return image.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def _adamw(net: nn.Module, rate: float, decay: float) -> torch.optim.Optimizer:
+    """AdamW with no decay on norms and biases."""
+    heavy = [p for p in net.parameters() if p.ndim > 1]
+    light = [p for p in net.parameters() if p.ndim <= 1]
+    return torch.optim.AdamW([{"params": heavy, "weight_decay": decay}, {"params": light, "weight_decay": 0.0}], lr=rate)
+
+
+def _rectangle(pixels: np.ndarray, box: Sequence[float], colour: tuple[int, int, int]) -> None:
+    x0, y0, x1, y1 = (round(float(v)) for v in box)
+    cv2.rectangle(pixels, (x0, y0), (x1, y1), colour, 1)
+
+
+def _search(net: nn.Module, pixels: np.ndarray, scale: float, min_score: float) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [N, 4] in photo pixels and scores [N] of every cell above `min_score`, at one scale, before suppression."""
+    height, width = pixels.shape[:2]
+    h, w = max(1, round(height * scale)), max(1, round(width * scale))
+    if (h, w) != (height, width):
+        pixels = cv2.resize(pixels, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    padded = np.full((-(-h // 32) * 32, -(-w // 32) * 32, 3), 127, np.uint8)
+    padded[:h, :w] = pixels
+    p = next(net.parameters())
+    out = net(door(torch.from_numpy(padded)[None].to(p.device)))
+    boxes, scores = [], []
+    for (logits, distances), stride in zip(out, STRIDES, strict=True):
+        score = logits[0].sigmoid().cpu()
+        ys, xs = torch.nonzero(score >= min_score, as_tuple=True)
+        best = score[ys, xs].topk(min(400, len(ys))).indices
+        ys, xs = ys[best], xs[best]
+        centre = torch.stack([xs, ys], 1).add(0.5).mul(stride)
+        d = distances[0, ys, xs].cpu() * stride
+        boxes.append(torch.cat([centre - d[:, :2], centre + d[:, 2:]], 1))
+        scores.append(score[ys, xs])
+    found = torch.cat(boxes).double().numpy() / np.array([w / width, h / height] * 2)
+    return found, torch.cat(scores).double().numpy()
