@@ -1,0 +1,156 @@
+"""The waist: one function per verb, photo in, photo or faces out.
+
+Every function takes a `Photo`, the path of one, or a uint8 array [H, W, 3] of upright RGB pixels. Boxes and points are (x, y) in
+pixels of the whole upright photo; faces are numbered from 1 by falling area. Networks are loaded on first use and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike, fspath
+from typing import Literal
+
+import numpy as np
+
+from visagist import catalog
+from visagist.errors import FaceError, UsageError
+from visagist.photo.face import Face
+from visagist.photo.photo import Photo, Step
+
+PhotoLike = Photo | str | PathLike[str] | np.ndarray
+FINISHES = ("glazed", "glossy", "tint")
+
+
+def detect(photo: PhotoLike, *, model: str = "yolo", min_score: float = 0.5, device: str = "auto") -> tuple[Face, ...]:
+    """Find the faces in a photo.
+
+    photo      Photo, path, or uint8 array [H, W, 3]
+    model      name of a detector, or the path of its weights file or run folder
+    min_score  0..1; lower finds more faces and more that are none
+    device     "auto", "cpu" or "cuda"
+
+    Returns the faces by falling area, each with box and score; none is an empty tuple. PhotoError when the photo cannot be
+    read, WeightsError for weights that cannot be used, UsageError for options that cannot be.
+
+    >>> faces = visagist.detect("holiday.jpg")
+    >>> [face.box for face in faces]
+    [(171.2, 62.9, 283.0, 209.4)]
+    """
+    _within(min_score, "min_score")
+    loaded = catalog.load(model, device, verb="detect")
+    with loaded.inference():
+        faces: tuple[Face, ...] = loaded.recipe.detect(loaded.nets, as_photo(photo), min_score=min_score)
+    return faces
+
+
+def landmarks(
+    photo: PhotoLike, faces: Sequence[Face] | None = None, *, model: str = "landmarks68", device: str = "auto"
+) -> tuple[Face, ...]:
+    """Find the points of faces, and the pose of the heads.
+
+    photo   Photo, path, or uint8 array [H, W, 3]
+    faces   where to look, by their boxes; default: what `detect` finds
+    model   name of a landmark system, or the path of its weights file or run folder
+    device  "auto", "cpu" or "cuda"
+
+    Returns the same faces in the same order with `points` [68, 2], `scheme` and `pose` in degrees. Errors as `detect`.
+
+    >>> face = visagist.landmarks("holiday.jpg")[0]
+    >>> face.outer_lips.shape, face.pose.yaw
+    ((12, 2), 3.1)
+    """
+    photo = as_photo(photo)
+    loaded = catalog.load(model, device, verb="landmarks")
+    if faces is None:
+        faces = detect(photo, device=device)
+    with loaded.inference():
+        found: tuple[Face, ...] = loaded.recipe.landmarks(loaded.nets, photo, tuple(faces))
+    return found
+
+
+def makeup(
+    photo: PhotoLike,
+    *,
+    finish: Literal["glazed", "glossy", "tint"],
+    shade: str = "#b0123a",
+    strength: float = 1.0,
+    face: int | str = "all",
+    faces: Sequence[Face] | None = None,
+    device: str = "auto",
+    model: str = "lipstick",
+) -> Photo:
+    """Paint the lips of the faces in a photo. Everything but the lips comes back bit for bit.
+
+    photo     Photo, path, or uint8 array [H, W, 3]
+    finish    "glazed" (saturated red), "glossy" (light, shiny) or "tint" (any colour)
+    shade     the colour of a tint, "#rrggbb"; the other finishes bring their own
+    strength  0..1, how much of it
+    face      "all", "largest", or a number from 1 by falling area
+    faces     faces found before, with or without points, instead of looking for them; `face` then counts these
+    device    "auto", "cpu" or "cuda"
+    model     "lipstick", or the path of its weights file or run folder
+
+    Returns the painted photo with the step added to its history. FaceError "no-face" or "no-such-face" when there is nobody
+    to paint; other errors as `detect`.
+
+    >>> visagist.makeup("me.jpg", finish="tint", shade="#7a1f3d", strength=0.7).save("me.makeup.jpg")
+    """
+    if finish not in FINISHES:
+        raise UsageError(f"there is no finish {finish!r}", code="usage", hint="choose " + ", ".join(FINISHES))
+    _within(strength, "strength")
+    photo = as_photo(photo)
+    loaded = catalog.load(model, device, verb="makeup")
+    chosen = choose(detect(photo, device=device) if faces is None else faces, face)
+    if any(f.scheme != "ibug68" for f in chosen):
+        chosen = landmarks(photo, chosen, device=device)
+    settings = {"finish": finish, **({"shade": shade} if finish == "tint" else {}), "strength": float(strength), "face": face}
+    with loaded.inference():
+        pixels: np.ndarray = loaded.recipe.makeup(loaded.nets, photo, chosen, finish=finish, shade=shade, strength=strength)
+    return photo.edited(pixels, Step("makeup", loaded.system.name, loaded.card.sha256[:12], settings))
+
+
+def choose(faces: Sequence[Face], face: int | str | None = "all") -> tuple[Face, ...]:
+    """The faces meant by "all", "largest" or a number from 1; None means the only one there is.
+
+    FaceError: "no-face" when there are none, "no-such-face" for a number too high, "several-faces" when None leaves it open;
+    the message names the numbered faces. UsageError for anything else than these words and numbers.
+    """
+    number = int(face) if isinstance(face, str) and face.isdecimal() else face
+    if number not in ("all", "largest", None) and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+        raise UsageError(f"there is no face {face!r}", code="usage", hint="choose all, largest or a number from 1")
+    if not faces:
+        raise FaceError("no face was found", code="no-face", hint="a lower --min-score finds more in `visagist detect`")
+    if number == "all" or (number is None and len(faces) == 1):
+        return tuple(faces)
+    if number == "largest":
+        return (max(faces, key=lambda f: (f.box[2] - f.box[0]) * (f.box[3] - f.box[1])),)
+    if isinstance(number, int) and number <= len(faces):
+        return (faces[number - 1],)
+    what, code = ("there are several faces", "several-faces") if number is None else (f"there is no face {number}", "no-such-face")
+    raise FaceError(what, code=code, hint=f"choose {_numbered(faces)}")
+
+
+def as_photo(photo: PhotoLike) -> Photo:
+    """The photo itself, the one at this path, or one of these pixels (uint8 [H, W, 3])."""
+    if isinstance(photo, Photo):
+        return photo
+    if isinstance(photo, np.ndarray):
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
+            what = f"an array {photo.dtype} {list(photo.shape)} is no photo"
+            raise UsageError(what, code="usage", hint="give uint8 RGB of shape [H, W, 3]")
+        return Photo.of(photo)
+    return Photo.open(fspath(photo))
+
+
+def _within(value: float, name: str) -> None:
+    if not 0 <= value <= 1:  # also refuses NaN
+        raise UsageError(f"{name} is {value}", code="usage", hint="it lies between 0 and 1")
+
+
+def _numbered(faces: Sequence[Face], first: int = 9) -> str:
+    """"1 (left 12, top 40, 80x96)" for each of the first few faces."""
+    said = []
+    for index, face in enumerate(faces[:first], 1):
+        x0, y0, x1, y1 = face.box
+        said.append(f"{index} (left {x0:.0f}, top {y0:.0f}, {x1 - x0:.0f}x{y1 - y0:.0f})")
+    return ", ".join(said) + (f" and so on to {len(faces)}" if len(faces) > first else "")

@@ -1,0 +1,1 @@
+"""Three-dimensional geometry of the head. NumPy only."""

@@ -1,0 +1,1 @@
+"""Find the points of a face and the pose of the head."""
