@@ -167,6 +167,7 @@ class Run:
     device: torch.device
     precision: str = "fp32"
     backpropagate: Callable[[Tensor], None] | None = None  # Fabric's backward; plain .backward() when None
+    mean: Callable[[Tensor], Tensor] | None = None  # mean of a tensor over the processes of the training; None where there is one
 
     @property
     def progress(self) -> float:
@@ -174,7 +175,7 @@ class Run:
         return self.step / max(1, self.stage.steps)
 
     def autocast(self) -> Any:
-        """Context in which networks run in the run's precision (bfloat16 where it is "bf16"); losses belong outside or in float32."""
+        """Context in which networks run in the run's precision (bfloat16 where it is "bf16"); losses belong outside, in float32."""
         import torch
 
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
@@ -187,10 +188,11 @@ class Run:
             loss.backward()  # type: ignore[no-untyped-call]
 
     def apply(self, name: str) -> None:
-        """Clip, step and zero the optimizer `name`."""
+        """Average over the processes, clip, step and zero the optimizer `name`."""
         import torch
 
         optimizer = self.optimizers[name]
+        self._share(optimizer)
         if self.stage.clip > 0:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, self.stage.clip)
@@ -214,11 +216,29 @@ class Run:
             optimizer.zero_grad(set_to_none=True)
             value = loss()
             self.backward(value)
-            return value
+            self._share(optimizer)
+            return value if self.mean is None else self.mean(value.detach())
 
         first: Tensor = optimizer.step(closure)  # type: ignore[arg-type, assignment]
         optimizer.zero_grad(set_to_none=True)
         return first
+
+    def _share(self, optimizer: torch.optim.Optimizer) -> None:
+        """Average the gradients over the processes. Done here and not by a wrapper around the networks, because that refuses
+        gradient penalties (torch.autograd.grad) and networks of which a step uses a part."""
+        if self.mean is None:
+            return
+        import torch
+
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        used = self.mean(torch.tensor([float(p.grad is not None) for p in parameters], device=self.device)) > 0
+        parameters = [p for p, somewhere in zip(parameters, used.tolist(), strict=True) if somewhere]
+        if not parameters:
+            return
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = self.mean(torch.cat([g.flatten() for g in gradients]))
+        for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            p.grad = part.view(p.shape).clone(memory_format=torch.preserve_format)
 
     @contextmanager
     def frozen(self, *names: str) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,10 +19,24 @@ Key = tuple[int, int, int]  # step, position, index of the item
 
 
 def batches(
-    recipe: Recipe, items: Sequence[Item], *, seed: int, stage: int, batch: int, first: int, last: int, workers: int
+    recipe: Recipe,
+    items: Sequence[Item],
+    *,
+    seed: int,
+    stage: int,
+    batch: int,
+    first: int,
+    last: int,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    pin: bool = False,
 ) -> Iterator[Batch]:
-    """The batches of steps first..last-1. Position p = step * batch + i takes the (p mod n)-th item of a fresh shuffle per epoch.
+    """The batches of steps first..last-1. Position p = step * batch + i takes the (p mod n)-th item of a fresh shuffle per epoch;
+    process `rank` of `world` makes the positions that leave this remainder.
 
+    workers  processes that make examples, 0 for none
+    pin      whether the batches go to a CUDA device
     TrainingError (bad-data) names the item whose example could not be made.
     """
     if first >= last:
@@ -31,12 +46,13 @@ def batches(
         context = "fork"  # items stay shared with this process and need not be picklable
     loader = DataLoader(
         _Examples(recipe, items, seed, stage),
-        batch_sampler=_Order(len(items), seed, stage, batch, first, last),  # type: ignore[arg-type]
+        batch_sampler=_Order(len(items), seed, stage, batch, first, last, rank, world),  # type: ignore[arg-type]
         num_workers=workers,
         worker_init_fn=_quiet_worker if workers else None,
         collate_fn=_collate,
         multiprocessing_context=context if workers else None,
         prefetch_factor=3 if workers else None,
+        pin_memory=pin,
     )
     for made in loader:
         if isinstance(made, str):
@@ -44,11 +60,18 @@ def batches(
         yield made
 
 
+@dataclass(frozen=True)
 class _Order:
     """Keys of the examples, batch by batch."""
 
-    def __init__(self, count: int, seed: int, stage: int, batch: int, first: int, last: int) -> None:
-        self.count, self.seed, self.stage, self.batch, self.first, self.last = count, seed, stage, batch, first, last
+    count: int
+    seed: int
+    stage: int
+    batch: int
+    first: int
+    last: int
+    rank: int
+    world: int
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -61,7 +84,8 @@ class _Order:
                 if position // self.count != epoch:
                     epoch = position // self.count
                     shuffle = np.random.default_rng((self.seed, self.stage, epoch)).permutation(self.count)
-                keys.append((step, position, int(shuffle[position % self.count])))
+                if position % self.world == self.rank:
+                    keys.append((step, position, int(shuffle[position % self.count])))
             yield keys
 
 

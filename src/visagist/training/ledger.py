@@ -36,6 +36,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         write(draft)
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        draft.chmod(0o666 & ~mask)  # safetensors makes private files
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
@@ -79,10 +82,11 @@ def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 class Ledger:
-    """One run folder."""
+    """One run folder. A silent one, of a process that is not the first, writes nothing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, silent: bool = False) -> None:
         self.folder = folder
+        self.silent = silent
 
     def begin(self, settings: Mapping[str, Any], *, resume: bool) -> dict[str, Any] | None:
         """Make the folder, or check that a run in it can go on. Returns the state of its checkpoint, None for a fresh start.
@@ -97,7 +101,11 @@ class Ledger:
                 hint = "resume it or choose another folder"
                 raise UsageError("holds a training already", code="output-clash", path=self.folder, hint=hint)
             self._compare(file, settings)
-            return self.read_checkpoint()
+            state = self.read_checkpoint()
+            self._rewind_log(state["stage"], state["step"])
+            return state
+        if self.silent:
+            return None
         try:
             (self.folder / "sheets").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -121,6 +129,8 @@ class Ledger:
         """Replace the checkpoint by this state: nested dicts, lists, tuples of scalars and tensors."""
         from safetensors.torch import save_file
 
+        if self.silent:
+            return
         tensors: dict[str, Tensor] = {}
         header = {"format": FORMAT, "state": json.dumps(pack(state, "state", tensors))}
         replace_file(self.folder / CHECKPOINT, lambda path: save_file(tensors, path, metadata=header))
@@ -133,7 +143,7 @@ class Ledger:
         try:
             with safe_open(path, framework="pt") as file:
                 header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             if header.get("format") != FORMAT:
                 raise TrainingError("the checkpoint is of another format", code="cannot-resume", path=path)
             state: dict[str, Any] = unpack(json.loads(header["state"]), tensors)
@@ -143,11 +153,15 @@ class Ledger:
 
     def log(self, **line: Any) -> None:
         """Append one line to log.jsonl; what is not finite is written as null."""
+        if self.silent:
+            return
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({key: _plain(value) for key, value in line.items()}) + "\n")
 
-    def rewind_log(self, stage: int, step: int) -> None:
+    def _rewind_log(self, stage: int, step: int) -> None:
         """Drop lines later than a checkpoint, which the resumed run will write again, and a line cut off by a crash."""
+        if self.silent:
+            return
         path = self.folder / "log.jsonl"
         kept = []
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():

@@ -41,7 +41,7 @@ def fingerprint(items: Sequence[Item]) -> dict[str, Any]:
     """What tells one set of items from another without decoding a photo: their number and a hash of names and labels."""
     digest = hashlib.sha256()
     for item in items:
-        faces = [(f.label, *(float(v) for v in f.box)) for f in item.faces]
+        faces = [(f.label, repr(f.box), None if f.points is None else f.points.tobytes()) for f in item.faces]
         digest.update(repr((item.name, item.label, faces, sorted(item.targets), sorted(item.facts.items()))).encode())
     return {"count": len(items), "sha256": digest.hexdigest()[:16]}
 
@@ -102,10 +102,11 @@ class Progress:
     def __enter__(self) -> Self:
         if not self.quiet and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich import progress as rich
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-            self._bar = Progress(*columns, console=Console(stderr=True))
+            done = rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeRemainingColumn()
+            columns = rich.TextColumn("{task.description}"), *done, rich.TextColumn("{task.fields[note]}")
+            self._bar = rich.Progress(*columns, console=Console(stderr=True))
             self._bar.start()
         return self
 
