@@ -9,21 +9,26 @@ Box = tuple[float, float, float, float]
 
 def area(boxes: np.ndarray) -> np.ndarray:
     """Areas [N] of boxes [N, 4]; a box turned inside out has area 0."""
-    return np.clip(boxes[..., 2] - boxes[..., 0], 0, None) * np.clip(boxes[..., 3] - boxes[..., 1], 0, None)
+    sides = np.clip(boxes[..., 2:] - boxes[..., :2], 0, None)
+    areas: np.ndarray = sides[..., 0] * sides[..., 1]
+    return areas
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Areas of intersection [N, M] of every box of a [N, 4] with every box of b [M, 4]."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    return np.clip(high - low, 0, None).prod(-1)
+    sides = np.clip(high - low, 0, None)
+    areas: np.ndarray = sides[..., 0] * sides[..., 1]
+    return areas
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union [N, M], 0..1; two empty boxes have 0."""
     common = overlap(a, b)
     union = area(a)[:, None] + area(b)[None, :] - common
-    return np.divide(common, union, out=np.zeros_like(common, dtype=np.float64), where=union > 0)
+    out: np.ndarray = np.divide(common, union, out=np.zeros_like(common, dtype=np.float64), where=union > 0)
+    return out
 
 
 def scaled(box: Box, factor: float) -> Box:

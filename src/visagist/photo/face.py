@@ -31,8 +31,13 @@ GROUPS68: dict[str, tuple[int, ...]] = {
 
 # Point i of a mirrored face is point MIRROR68[i] of the face.
 MIRROR68 = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+    [
+        *range(16, -1, -1),
+        *range(26, 16, -1),
+        *(27, 28, 29, 30, 35, 34, 33, 32, 31),
+        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
+        *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65),
+    ]
 )
 
 FACE_BOX_SCALE = 1.10  # the face box is the bounding box of the 68 points, this much wider and higher
@@ -140,8 +145,8 @@ def box_of_points(points: np.ndarray) -> Box:
     """The face box: the bounding box of the points [P, 2] with width and height x 1.10 about its centre."""
     low, high = points.min(0), points.max(0)
     centre, half = (low + high) / 2, (high - low) / 2 * FACE_BOX_SCALE
-    x0, y0, x1, y1 = (*(centre - half), *(centre + half))
-    return float(x0), float(y0), float(x1), float(y1)
+    (x0, y0), (x1, y1) = (centre - half).tolist(), (centre + half).tolist()
+    return x0, y0, x1, y1
 
 
 def by_falling_area(faces: Sequence[Face]) -> tuple[Face, ...]:
