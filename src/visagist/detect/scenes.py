@@ -12,12 +12,12 @@ Output: a neutral Item, photo uint8 [S, S, 3], faces labelled "face" or "ignore"
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
-from visagist.photo.boxes import area, clipped, overlap, scaled
+from visagist.photo.boxes import Box, area, clipped, overlap, scaled
 from visagist.photo.face import Face, box_of_points
 from visagist.photo.photo import Photo
 from visagist.photo.window import Window
@@ -26,16 +26,19 @@ from visagist.recipe import Item
 VISIBLE = 0.72  # share of a face box that must lie inside its tile for the face to be asked for
 SMALLEST = 9.0  # faces whose box has a smaller geometric mean side, in scene pixels, are ignored
 
+Labelled = tuple[Box, bool]  # a box, and whether it is a face that is asked for (else it is to be ignored)
+
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Items sorted by what they can give to a scene."""
+    """Items sorted by what they can give to a scene, and their pictures in halved sizes, made when first wanted."""
 
     items: Sequence[Item]
     with_face: list[Item]
     people: list[Item]  # every face is labelled, so what lies outside is certainly no face
     without_face: list[Item]
     small: list[Item]  # pictures of one labelled thing (CIFAR-10): many kinds of texture, few pixels
+    halved: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> Pool:
@@ -48,6 +51,19 @@ class Pool:
             [item for item in empty if item.label is None],
             [item for item in empty if item.label is not None],
         )
+
+    def cut(self, item: Item, window: Window, border: tuple[float, ...] | None = None) -> np.ndarray:
+        """`window.cut` of the item's photo, from the smallest halved copy that has enough pixels."""
+        pixels, matrix, level = item.photo.pixels, window.matrix, 0
+        while np.hypot(matrix[0, 0], matrix[1, 0]) < 0.5 and min(pixels.shape[:2]) > 8:
+            level += 1
+            key = (id(item), level)
+            if key not in self.halved:
+                self.halved[key] = cv2.resize(pixels, (pixels.shape[1] // 2, pixels.shape[0] // 2), interpolation=cv2.INTER_AREA)
+            half = self.halved[key]
+            matrix = matrix @ np.diag([pixels.shape[1] / half.shape[1], pixels.shape[0] / half.shape[0], 1])
+            pixels = half
+        return Window(matrix, window.size).cut(pixels, border=border)
 
 
 _pools: dict[int, Pool] = {}
@@ -69,30 +85,29 @@ def scene(items: Sequence[Item], index: int, rng: np.random.Generator, size: int
     if not pool.with_face and not pool.without_face:
         raise ValueError("scenes need items with faces or complete items without")
     canvas = np.empty((size, size, 3), np.uint8)
-    faces: list[Face] = []
+    found: list[Labelled] = []
     first = [items[index]] if items[index].faces else []
-    # Half the scenes are crowded with small faces, the others hold a few large ones; some are empty.
-    smallest = int(np.exp(rng.uniform(np.log(14), np.log(size / 1.5))))
+    # Some scenes are crowded with small faces, others hold a few large ones; some are empty.
+    smallest = int(np.exp(rng.uniform(np.log(20), np.log(size / 1.4))))
     face_share = float(rng.choice([0.0, 0.35, 0.6, 0.85], p=[0.06, 0.30, 0.40, 0.24]))
     tiles = _cut(0, 0, size, size, smallest, rng)
     rng.shuffle(tiles)
     for x, y, w, h in tiles:
-        tile, found = _tile(pool, w, h, face_share, first, rng)
-        canvas[y : y + h, x : x + w] = tile
-        faces += [face.moved(np.array([[1.0, 0, x], [0, 1.0, y]])) for face in found]
+        canvas[y : y + h, x : x + w], boxes = _tile(pool, w, h, face_share, first, rng)
+        found += _shifted(boxes, x, y)
     if rng.random() < 0.35:
         canvas = _blended_seams(canvas, tiles, rng)
     for _ in range(int(rng.integers(1, 5)) if rng.random() < 0.4 else 0):
-        faces = _lay_patch(canvas, faces, pool, rng)
-    canvas = _spoiled(canvas, rng)
-    photo = Photo.of(canvas)
-    return Item(name=f"scene of {items[index].name}", load=lambda: photo, faces=tuple(faces))
+        found = _lay_patch(canvas, found, pool, rng)
+    photo = Photo.of(_spoiled(canvas, rng))
+    faces = tuple(Face(box=box, label="face" if asked else "ignore") for box, asked in found)
+    return Item(name=f"scene of {items[index].name}", load=lambda: photo, faces=faces)
 
 
 def _cut(x: int, y: int, w: int, h: int, smallest: int, rng: np.random.Generator) -> list[tuple[int, int, int, int]]:
     """A rectangle cut in two again and again, until pieces are near `smallest` or chance stops."""
     long = max(w, h)
-    if min(w, h) < 12 or long < 2 * smallest or (long < 4 * smallest and rng.random() < 0.12):
+    if min(w, h) < 14 or long < 2 * smallest or (long < 4 * smallest and rng.random() < 0.12):
         return [(x, y, w, h)]
     share = rng.uniform(0.34, 0.66)
     if w > h * rng.uniform(0.75, 1.33):
@@ -104,116 +119,107 @@ def _cut(x: int, y: int, w: int, h: int, smallest: int, rng: np.random.Generator
 
 def _tile(
     pool: Pool, w: int, h: int, face_share: float, first: list[Item], rng: np.random.Generator
-) -> tuple[np.ndarray, list[Face]]:
-    """One tile uint8 [h, w, 3] with its faces in tile coordinates."""
+) -> tuple[np.ndarray, list[Labelled]]:
+    """One tile uint8 [h, w, 3] with its boxes in tile coordinates."""
+    boxes: list[Labelled] = []
     if pool.with_face and (first or rng.random() < face_share):
         item = first.pop() if first else pool.with_face[int(rng.integers(len(pool.with_face)))]
-        tile, faces = _face_tile(item, w, h, rng)
+        tile, boxes = _face_tile(pool, item, w, h, rng)
     else:
-        tile, faces = _other_tile(pool, w, h, rng), []
-    return _recoloured(tile, rng), faces
+        tile = _other_tile(pool, w, h, rng)
+    return _recoloured(tile, rng), boxes
 
 
 def _roll(rng: np.random.Generator) -> float:
-    """Degrees a head is tipped: mostly a little, sometimes anything up to lying."""
+    """Degrees a head is tipped: mostly a little, sometimes up to lying."""
     return float(rng.uniform(-70, 70)) if rng.random() < 0.15 else float(np.clip(rng.normal(0, 13), -45, 45))
 
 
-def _face_tile(item: Item, w: int, h: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Face]]:
+def _border(rng: np.random.Generator) -> tuple[float, ...] | None:
+    """What lies past the edge of a photo: its last pixels repeated, or any colour."""
+    return None if rng.random() < 0.5 else tuple(float(v) for v in rng.integers(0, 256, 3))
+
+
+def _face_tile(pool: Pool, item: Item, w: int, h: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Labelled]]:
     """The item's first face somewhere in a tile, with some of its surroundings."""
-    face = item.faces[0]
-    pixels = item.photo.pixels
-    x0, y0, x1, y1 = face.box
+    x0, y0, x1, y1 = item.faces[0].box
     side = max(x1 - x0, y1 - y0)
     fill = float(rng.uniform(0.38, 1.05))  # long side of the face over short side of the tile
     scale = min(w, h) * fill / side
-    roll, mirror = _roll(rng), rng.random() < 0.5
-    window = Window.turned(((x0 + x1) / 2, (y0 + y1) / 2), max(w, h) / scale, max(w, h), roll=roll, mirror=mirror)
-    squeeze = np.diag([rng.uniform(0.9, 1.1), rng.uniform(0.9, 1.1)])
-    matrix = squeeze @ window.matrix
-    slack = np.maximum(np.array([w, h]) - np.array([side, side]) * scale, 0) / 2
+    middle = ((x0 + x1) / 2, (y0 + y1) / 2)
+    upright = Window.turned(middle, max(w, h) / scale, max(w, h), roll=_roll(rng), mirror=rng.random() < 0.5)
+    matrix = np.diag(rng.uniform(0.9, 1.1, 2)) @ upright.matrix
+    slack = np.maximum(np.array([w, h]) - side * scale, 0) / 2
     centre = np.array([w, h]) / 2 + rng.uniform(-1, 1, 2) * (slack + 0.12 * side * scale)
-    matrix[:, 2] += centre - (matrix[:, :2] @ ((x0 + x1) / 2, (y0 + y1) / 2) + matrix[:, 2])
-    window = Window(matrix, (h, w))
-    tile = window.cut(pixels)
-    tile, hidden = _filled(tile, window, pixels.shape, rng)
-    found = []
-    for one in item.faces:
-        moved = one.moved(matrix)
-        if moved.points is not None:
-            moved = replace(moved, box=box_of_points(moved.points))
-        found.append(_judged(moved, (h, w)))
-    if not item.complete:  # another, unlabelled face may be beyond the labelled one: the far parts are neither right nor wrong
-        found += _beyond(found[0].box, (h, w))
-    return tile, found + hidden
+    matrix[:, 2] = centre - matrix[:, :2] @ middle
+    tile = pool.cut(item, Window(matrix, (h, w)), _border(rng))
+    boxes = [_judged(_moved_box(face, matrix), (h, w)) for face in item.faces]
+    if not item.complete and fill < 0.75:  # an unlabelled face may be beyond the labelled one: neither right nor wrong there
+        boxes += _beyond(boxes[0][0], (h, w))
+    return tile, boxes
 
 
-def _judged(face: Face, size: tuple[int, int]) -> Face:
-    """The face with the label "ignore" if it is too small or too much of it is cut off by its tile."""
-    box = np.array([face.box])
-    whole, seen = float(area(box)[0]), float(area(np.array([clipped(face.box, size)]))[0])
-    asked = whole >= SMALLEST**2 and seen >= VISIBLE * whole
-    return Face(box=face.box, label="face" if asked else "ignore")
+def _moved_box(face: Face, matrix: np.ndarray) -> Box:
+    """The face box after an affine map; exact where the points are known, else that of the turned box made as large as the face."""
+    if face.points is not None:
+        return box_of_points(face.points @ matrix[:, :2].T + matrix[:, 2])
+    x0, y0, x1, y1 = face.box
+    cx, cy = matrix[:, :2] @ ((x0 + x1) / 2, (y0 + y1) / 2) + matrix[:, 2]
+    hw, hh = np.hypot(*(matrix[:, :2] * ((x1 - x0) / 2, (y1 - y0) / 2)).T)  # an ellipse turns into an ellipse
+    return float(cx - hw), float(cy - hh), float(cx + hw), float(cy + hh)
 
 
-def _beyond(box: tuple[float, float, float, float], size: tuple[int, int]) -> list[Face]:
+def _area(box: Box) -> float:
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def _judged(box: Box, size: tuple[int, int]) -> Labelled:
+    """A face is asked for unless it is too small or too much of it is cut off by its tile."""
+    whole = _area(box)
+    return box, whole >= SMALLEST**2 and _area(clipped(box, size)) >= VISIBLE * whole
+
+
+def _beyond(box: Box, size: tuple[int, int]) -> list[Labelled]:
     """What lies well outside a labelled face, as up to four boxes to be ignored."""
     h, w = size
     x0, y0, x1, y1 = clipped(scaled(box, 1.35), size)
     strips = [(0.0, 0.0, float(w), y0), (0.0, y1, float(w), float(h)), (0.0, y0, x0, y1), (x1, y0, float(w), y1)]
-    return [Face(box=s, label="ignore") for s in strips if s[2] - s[0] > 3 and s[3] - s[1] > 3]
+    return [(s, False) for s in strips if s[2] - s[0] > 4 and s[3] - s[1] > 4]
 
 
-def _filled(
-    tile: np.ndarray, window: Window, shape: tuple[int, ...], rng: np.random.Generator
-) -> tuple[np.ndarray, list[Face]]:
-    """Where the tile looks past the photo, the repeated border would give it away: half the time, put flat colour or noise there."""
-    h, w = tile.shape[:2]
-    inside = window.to_photo(np.array([[0, 0], [w, 0], [w, h], [0, h]], float))
-    height, width = shape[:2]
-    if (inside >= 0).all() and (inside[:, 0] <= width).all() and (inside[:, 1] <= height).all():
-        return tile, []
-    if rng.random() < 0.5:
-        return tile, []
-    there = window.cut(np.full((height, width), 255, np.uint8), border="black")
-    colour = rng.integers(0, 256, 3).astype(np.float32)
-    other = np.broadcast_to(colour, tile.shape)
-    if rng.random() < 0.3:
-        other = other + rng.normal(0, 20, tile.shape)
-    m = (there[..., None] > 127).astype(np.float32)
-    return np.clip(tile * m + other * (1 - m), 0, 255).astype(np.uint8), []
+def _shifted(boxes: list[Labelled], x: float, y: float) -> list[Labelled]:
+    return [((b[0] + x, b[1] + y, b[2] + x, b[3] + y), asked) for b, asked in boxes]
 
 
 def _other_tile(pool: Pool, w: int, h: int, rng: np.random.Generator) -> np.ndarray:
-    """A tile that holds no face: part of a background, of a person beside the face, a small labelled picture, or plain colour."""
+    """A tile that holds no face: part of a person beside the face, of a small labelled picture, of a background, or clouds of colour."""
     kind = rng.random()
     if kind < 0.30 and pool.people:
-        tile = _beside_face(pool.people[int(rng.integers(len(pool.people)))], w, h, rng)
+        tile = _beside_face(pool, pool.people[int(rng.integers(len(pool.people)))], w, h, rng)
         if tile is not None:
             return tile
     if pool.small and (kind < 0.45 or not pool.without_face) and min(w, h) < 120:
-        return _part(pool.small[int(rng.integers(len(pool.small)))].photo.pixels, w, h, rng, least=0.6)
+        return _part(pool, pool.small[int(rng.integers(len(pool.small)))], w, h, rng, least=0.6)
     if pool.without_face and kind < 0.97:
-        return _part(pool.without_face[int(rng.integers(len(pool.without_face)))].photo.pixels, w, h, rng, least=0.15)
-    noise = rng.integers(0, 256, (max(2, h // 16), max(2, w // 16), 3)).astype(np.uint8)
-    return cv2.resize(noise, (w, h), interpolation=cv2.INTER_CUBIC)
+        return _part(pool, pool.without_face[int(rng.integers(len(pool.without_face)))], w, h, rng, least=0.15)
+    clouds = rng.integers(0, 256, (max(2, h // 16), max(2, w // 16), 3)).astype(np.uint8)
+    return cv2.resize(clouds, (w, h), interpolation=cv2.INTER_CUBIC)
 
 
-def _part(pixels: np.ndarray, w: int, h: int, rng: np.random.Generator, least: float) -> np.ndarray:
+def _part(pool: Pool, item: Item, w: int, h: int, rng: np.random.Generator, least: float) -> np.ndarray:
     """A turned part of a picture, between `least` and all of its short side."""
-    height, width = pixels.shape[:2]
+    height, width = item.photo.size
     side = min(height, width) * rng.uniform(least, 1.0)
     centre = (rng.uniform(side / 2, width - side / 2), rng.uniform(side / 2, height - side / 2))
     window = Window.turned(centre, side, max(w, h), roll=_roll(rng), mirror=rng.random() < 0.5)
     matrix = window.matrix.copy()
     matrix[:, 2] += np.array([w, h]) / 2 - max(w, h) / 2
-    return Window(matrix, (h, w)).cut(pixels)
+    return pool.cut(item, Window(matrix, (h, w)), _border(rng))
 
 
-def _beside_face(item: Item, w: int, h: int, rng: np.random.Generator) -> np.ndarray | None:
+def _beside_face(pool: Pool, item: Item, w: int, h: int, rng: np.random.Generator) -> np.ndarray | None:
     """Part of a person's photo that holds at most a sliver of any face, or None when chance finds none."""
-    pixels = item.photo.pixels
-    height, width = pixels.shape[:2]
+    height, width = item.photo.size
     boxes = np.array([face.box for face in item.faces])
     for _ in range(6):
         long = min(height, width) * rng.uniform(0.12, 0.6)
@@ -221,7 +227,7 @@ def _beside_face(item: Item, w: int, h: int, rng: np.random.Generator) -> np.nda
         x0, y0 = rng.uniform(0, width - pw), rng.uniform(0, height - ph)
         box = (x0, y0, x0 + pw, y0 + ph)
         if (overlap(np.array([box]), boxes)[0] <= 0.12 * area(boxes)).all():
-            return Window.of_box(box, (h, w)).cut(pixels)
+            return pool.cut(item, Window.of_box(box, (h, w)))
     return None
 
 
@@ -242,42 +248,38 @@ def _recoloured(tile: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _blended_seams(canvas: np.ndarray, tiles: Sequence[tuple[int, int, int, int]], rng: np.random.Generator) -> np.ndarray:
     """The scene with its seams blurred away over a few pixels."""
-    seams = np.zeros(canvas.shape[:2], np.float32)
+    seams = np.zeros(canvas.shape[:2], np.uint8)
+    width = int(rng.integers(1, 3))
     for x, y, w, h in tiles:
-        cv2.rectangle(seams, (x, y), (x + w - 1, y + h - 1), 1.0, 1)
-    width = float(rng.uniform(0.8, 2.5))
-    m = np.clip(cv2.GaussianBlur(seams, (0, 0), width) * 2.5, 0, 1)[..., None]
-    soft = cv2.GaussianBlur(canvas, (0, 0), width)
-    return (canvas * (1 - m) + soft * m).astype(np.uint8)
+        cv2.rectangle(seams, (x, y), (x + w - 1, y + h - 1), 255, width)
+    cv2.copyTo(cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.8, 2.0))), seams, canvas)
+    return canvas
 
 
-def _lay_patch(canvas: np.ndarray, faces: list[Face], pool: Pool, rng: np.random.Generator) -> list[Face]:
-    """Lay a soft round patch, face or not, over the canvas (in place); returns the faces that are then there."""
+def _lay_patch(canvas: np.ndarray, found: list[Labelled], pool: Pool, rng: np.random.Generator) -> list[Labelled]:
+    """Lay a soft round patch, face or not, over the canvas (in place); returns the boxes that are then there."""
     size = canvas.shape[0]
     side = int(np.exp(rng.uniform(np.log(18), np.log(size * 0.6))))
     x, y = (int(rng.integers(0, size - side)) for _ in range(2))
-    patch, found = _tile(pool, side, side, 0.5, [], rng)
+    patch, boxes = _tile(pool, side, side, 0.5, [], rng)
     grid = (np.arange(side) + 0.5) / side * 2 - 1
     power = float(rng.choice([2.0, 3.0, 6.0]))
     radius = (np.abs(grid[:, None]) ** power + np.abs(grid[None]) ** power) ** (1 / power)
     edge = float(rng.uniform(0.03, 0.3))
     m = np.clip((1 - radius) / edge, 0, 1)[..., None].astype(np.float32)
     canvas[y : y + side, x : x + side] = (canvas[y : y + side, x : x + side] * (1 - m) + patch * m).astype(np.uint8)
-    cover = np.array([[x, y, x + side, y + side]], float)
+    cover = (float(x), float(y), float(x + side), float(y + side))
     kept = []
-    for face in faces:
-        covered = float(overlap(np.array([face.box]), cover)[0, 0]) / max(1e-6, float(area(np.array([face.box]))[0]))
-        if face.label == "ignore" or covered < 0.25:
-            kept.append(face)
-        elif covered < 0.9:  # mostly hidden: neither right nor wrong; fully hidden: gone
-            kept.append(replace(face, label="ignore"))
-    for face in found:
-        b = np.array([face.box])
-        inner = np.array([[side * 0.1, side * 0.1, side * 0.9, side * 0.9]])
-        whole = float(overlap(b, inner)[0, 0]) >= 0.8 * float(area(b)[0])
-        label = "face" if face.label == "face" and whole else "ignore"
-        kept.append(replace(face, label=label).moved(np.array([[1.0, 0, x], [0, 1.0, y]])))
-    return kept
+    for box, asked in found:
+        covered = _common(box, cover) / max(1e-6, _area(box))
+        if not asked or covered < 0.9:  # a face that is quite hidden is gone; one that is partly hidden is neither right nor wrong
+            kept.append((box, asked and covered < 0.25))
+    middle = (side * 0.1, side * 0.1, side * 0.9, side * 0.9)
+    return kept + _shifted([(b, asked and _common(b, middle) >= 0.8 * _area(b)) for b, asked in boxes], x, y)
+
+
+def _common(a: Box, b: Box) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
 def _spoiled(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:

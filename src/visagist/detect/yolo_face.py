@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from visagist.detect.scenes import scene
 from visagist.photo.boxes import suppress
+from visagist.photo.draw import sheet
 from visagist.photo.face import Face, by_falling_area
 from visagist.photo.photo import Photo
 from visagist.recipe import Batch, Item, Networks, Recipe, Run, Stage, Tools
@@ -33,7 +34,7 @@ from visagist.recipe import Batch, Item, Networks, Recipe, Run, Stage, Tools
 STRIDES = (4, 8, 16, 32)
 # Geometric mean side, in network pixels, of the faces each stride answers for. They overlap: both then answer.
 REACH = ((0.0, 26.0), (20.0, 60.0), (48.0, 130.0), (104.0, 1e9))
-MOST = 96  # labelled boxes a training scene may hold; the largest are kept
+MOST = 192  # faces a training scene may ask for; further ones, the smallest, are ignored
 
 
 # ---- networks ------------------------------------------------------------------------------------------------------------------
@@ -120,33 +121,34 @@ def cell_centres(height: int, width: int, stride: int) -> Tensor:
     return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)
 
 
-def assign(boxes: Tensor, kinds: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def assign(boxes: Tensor, ignored: Tensor) -> tuple[Tensor, Tensor]:
     """For every cell of every stride: which face it answers for, and whether it is asked at all.
 
-    boxes [N, 4]; kinds [N]: 1 a face, -1 to be ignored, 0 nothing. Returns index int64 [cells] (-1: background) and asked bool
-    [cells], strides one after another. A face whose size is within a stride's reach gets the cells whose centre is within 1.5
-    strides of its centre (and inside it); where two faces claim a cell, the smaller gets it. Cells of a face that are further out
-    but still inside its middle, and cells inside ignored boxes, are not asked.
+    boxes [N, 4], empty ones to be passed over; ignored bool [H / 4, W / 4]. Returns index int64 [cells] (-1: background) and
+    asked bool [cells], strides one after another. A face whose size is within a stride's reach gets the cells whose centre is
+    within 1.5 strides of its centre and inside it; where two faces claim a cell, the smaller gets it. Other cells in the middle
+    of a face, and cells whose centre is ignored, are not asked.
     """
+    height, width = ignored.shape[0] * 4, ignored.shape[1] * 4
+    extent = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0)
+    side, middle = extent.prod(1).sqrt(), (boxes[:, :2] + boxes[:, 2:]) / 2
     all_index, all_asked = [], []
-    faces = torch.nonzero(kinds > 0)[:, 0]
-    side = ((boxes[:, 2] - boxes[:, 0]).clamp(min=0) * (boxes[:, 3] - boxes[:, 1]).clamp(min=0)).sqrt()
-    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     for stride, (low, high) in zip(STRIDES, REACH, strict=True):
         c = cell_centres(height, width, stride).reshape(-1, 1, 2)
-        inside = ((c > boxes[None, :, :2]) & (c < boxes[None, :, 2:])).all(-1)  # [cells, N]
-        asked = ~(inside & (kinds < 0)).any(1)
+        half = stride // 8
+        asked = ~ignored[half :: stride // 4, half :: stride // 4].reshape(-1)
         index = torch.full((c.shape[0],), -1, dtype=torch.long)
+        faces = torch.nonzero((side > 0) & (side >= low * 0.8))[:, 0]  # far smaller ones have no say at this stride
         if faces.numel():
-            offset = (c - middle[faces]).abs().amax(-1)  # [cells, faces]
-            mine = inside[:, faces] & (side[faces] >= low) & (side[faces] < high)
-            claims = mine & (offset < 1.5 * stride)
-            near = inside[:, faces] & (offset < 0.3 * side[faces]) & ~claims
+            away = (c - middle[faces]).abs()  # [cells, faces, 2]
+            inside = (away < extent[faces] / 2).all(-1)
+            offset = away.amax(-1)
+            claims = inside & (side[faces] >= low) & (side[faces] < high) & (offset < 1.5 * stride)
+            near = inside & (offset < 0.3 * side[faces])
             smallest = torch.where(claims, side[faces], torch.inf).min(1)
             taken = smallest.values.isfinite()
             index[taken] = faces[smallest.indices[taken]]
-            asked &= taken | ~near.any(1)
-            asked |= taken
+            asked = taken | (asked & ~near.any(1))
         all_index.append(index)
         all_asked.append(asked)
     return torch.cat(all_index), torch.cat(all_asked)
@@ -170,16 +172,17 @@ def paired_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return iou, iou - (hull - union) / hull.clamp(min=1e-6)
 
 
-def finder_loss(out: Sequence[tuple[Tensor, Tensor]], boxes: Tensor, kinds: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+def finder_loss(out: Sequence[tuple[Tensor, Tensor]], boxes: Tensor, ignored: Tensor) -> dict[str, Tensor]:
     """Loss terms of a batch: "score" and "box", each summed over cells and divided by the number of answering cells.
 
-    out from FaceNet; boxes [B, N, 4] and kinds [B, N] as in `assign`; size (height, width) of the network's picture.
+    out from FaceNet for pictures [B, 3, H, W]; boxes [B, N, 4]; ignored bool [B, H / 4, W / 4].
     """
+    size = (ignored.shape[1] * 4, ignored.shape[2] * 4)
     logits = torch.cat([o[0].flatten(1) for o in out], 1)  # [B, cells]
     distances = torch.cat([o[1].flatten(1, 2) for o in out], 1)  # [B, cells, 4]
     centres = torch.cat([cell_centres(*size, s).reshape(-1, 2) for s in STRIDES]).to(logits.device)
     strides = torch.cat([torch.full(((size[0] // s) * (size[1] // s),), float(s)) for s in STRIDES]).to(logits.device)
-    answers = [assign(b, k, *size) for b, k in zip(boxes.cpu(), kinds.cpu(), strict=True)]
+    answers = [assign(b, i) for b, i in zip(boxes.cpu(), ignored.cpu(), strict=True)]
     index = torch.stack([a[0] for a in answers]).to(logits.device)
     asked = torch.stack([a[1] for a in answers]).to(logits.device)
     picture, cell = torch.nonzero(index >= 0, as_tuple=True)
@@ -241,32 +244,36 @@ class YoloFace(Recipe):
         return scene(items, index, rng, self.scene)
 
     def example(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """image uint8 [S, S, 3]; boxes float32 [MOST, 4]; kinds int64 [MOST] (1 face, -1 ignore, 0 none)."""
-        faces = by_falling_area(item.faces)[:MOST]
-        boxes, kinds = np.zeros((MOST, 4), np.float32), np.zeros(MOST, np.int64)
-        for i, face in enumerate(faces):
-            boxes[i], kinds[i] = face.box, -1 if face.label == "ignore" else 1
-        return {"image": item.photo.pixels, "boxes": boxes, "kinds": kinds}
+        """image uint8 [S, S, 3]; boxes float32 [MOST, 4], the unused ones 0; ignored bool [S / 4, S / 4]."""
+        pixels = item.photo.pixels
+        height, width = pixels.shape[0] // 4, pixels.shape[1] // 4
+        faces = by_falling_area([face for face in item.faces if face.label == "face"])
+        boxes, ignored = np.zeros((MOST, 4), np.float32), np.zeros((height, width), bool)
+        for i, face in enumerate(faces[:MOST]):
+            boxes[i] = face.box
+        for face in (*faces[MOST:], *(face for face in item.faces if face.label == "ignore")):
+            x0, y0, x1, y1 = (max(0, round(v / 4)) for v in face.box)
+            ignored[y0:y1, x0:x1] = True
+        return {"image": pixels, "boxes": boxes, "ignored": ignored}
 
     def step(self, run: Run, batch: Batch) -> dict[str, Tensor]:
         x = door(batch["image"])  # [B, 3, S, S] in [-1, 1]
         with run.autocast():
             out = run.nets["finder"](x)
-        terms = finder_loss(out, batch["boxes"], batch["kinds"], (x.shape[2], x.shape[3]))
+        terms = finder_loss(out, batch["boxes"], batch["ignored"])
         run.update("finder", terms["score"] + self.box_weight * terms["box"])
         return {name: term.detach() for name, term in terms.items()}
 
     def preview(self, run: Run, batch: Batch) -> np.ndarray:
-        """The first scenes with what is labelled (green, ignored grey) and what is found (red)."""
-        from visagist.photo.draw import sheet
-
+        """The first scenes with what is asked for (green), what is ignored (dark) and what is found (red)."""
         shown = []
-        for i in range(min(12, len(batch["image"]))):
-            pixels = batch["image"][i].cpu().numpy().copy()
-            for box, kind in zip(batch["boxes"][i].tolist(), batch["kinds"][i].tolist(), strict=True):
-                if kind:
-                    _rectangle(pixels, box, (0, 255, 0) if kind > 0 else (128, 128, 128))
-            for face in self.detect(run.nets, Photo.of(batch["image"][i].cpu().numpy()), min_score=0.4):
+        for image, boxes, ignored in zip(batch["image"][:12], batch["boxes"], batch["ignored"], strict=False):
+            pixels = image.cpu().numpy().copy()
+            found = self.detect(run.nets, Photo.of(pixels), min_score=0.4)
+            pixels[cv2.resize(ignored.cpu().numpy().astype(np.uint8), pixels.shape[1::-1]) > 0] //= 2
+            for box in boxes.tolist():
+                _rectangle(pixels, box, (0, 255, 0))
+            for face in found:
                 _rectangle(pixels, face.box, (255, 0, 0))
             shown.append(pixels)
         return sheet(shown, columns=4)

@@ -64,15 +64,19 @@ class Window:
 
     def to_window(self, points: np.ndarray) -> np.ndarray:
         """Photo points [..., 2] in window coordinates."""
-        return points @ self.matrix[:, :2].T + self.matrix[:, 2]
+        moved: np.ndarray = points @ self.matrix[:, :2].T + self.matrix[:, 2]
+        return moved
 
     def to_photo(self, points: np.ndarray) -> np.ndarray:
         """Window points [..., 2] in photo coordinates."""
         inverse = self.inverse
-        return points @ inverse[:, :2].T + inverse[:, 2]
+        moved: np.ndarray = points @ inverse[:, :2].T + inverse[:, 2]
+        return moved
 
-    def cut(self, pixels: np.ndarray, *, border: Literal["edge", "black"] = "edge") -> np.ndarray:
+    def cut(self, pixels: np.ndarray, *, border: tuple[float, ...] | None = None) -> np.ndarray:
         """What the window shows of pixels uint8 or float32 [H, W] or [H, W, C]; same type, window size.
+
+        Past the edge of the photo it shows the nearest pixel, or the colour `border`.
 
         When the window shrinks the photo by 2 or more, the part of the photo it needs is first averaged down by a whole factor
         (area), so that fine structure does not alias.
@@ -81,9 +85,9 @@ class Window:
         factor = int(1 / self.scale + 1e-9)
         if factor >= 2:
             pixels, matrix = _reduced(pixels, matrix, self.size, factor)
-        mode = cv2.BORDER_REPLICATE if border == "edge" else cv2.BORDER_CONSTANT
+        mode = cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT
         flags = cv2.INTER_CUBIC if self.scale > 1.5 else cv2.INTER_LINEAR
-        return cv2.warpAffine(pixels, _opencv(matrix), self.size[::-1], flags=flags, borderMode=mode)
+        return cv2.warpAffine(pixels, _opencv(matrix), self.size[::-1], flags=flags, borderMode=mode, borderValue=border or 0)
 
     def put(
         self, pixels: np.ndarray, patch: np.ndarray, mask: np.ndarray, *, mode: Literal["replace", "difference"] = "replace"
