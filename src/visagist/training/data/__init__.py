@@ -6,4 +6,6 @@
     pictures.py     pictures in tar files or folders, decoded on first use and kept
     tables.py       csv rows with their line numbers, and the list of what is wrong with them
     made_up.py      drawn faces with exact points, scenes of them, and lip triples
+
+Nothing is downloaded and nothing unpacked.
 """

@@ -1,0 +1,139 @@
+"""Read labelled pictures, whatever way they are written down: `read(paths) -> items`.
+
+A path is a folder (pictures loose or in tar files, with a csv or annotation files), one such csv, annotation or tar file, or a
+csv of 68 points for pictures of another path. What it is, is seen from the csv header and the names inside, never from its own
+name:
+
+    csv with file, x0, y0 ... x67, y67          faces with 68 points; without pictures beside it: points for the other paths
+    csv with file, xmin, ymin, xmax, ymax       boxes (annotations.py); so are VOC, WIDER FACE, COCO and darknet files
+    csv with file, synset, class                pictures without faces
+    csv with file                               portraits: one person a picture
+    folders bare and glaze or gloss             lips
+    folders of pictures                         classes
+
+Further csv files with `file` (attributes.csv) add facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from visagist.errors import TrainingError
+from visagist.recipe import Item
+from visagist.training.data import annotations, kinds
+from visagist.training.data.pictures import Pictures, pictures_of
+from visagist.training.data.tables import Offenders, Table, table
+
+StrPath = str | PathLike[str]
+
+
+def read(
+    paths: StrPath | Sequence[StrPath], *, fold: str | None = None, needs: Sequence[str] = (), skip_bad: bool = False
+) -> list[Item]:
+    """The items of one or several sets, in the order of the paths and of the rows.
+
+    fold      "train", "dev" or any value of a set's `fold` column; None or "all" for every row. Sets without folds give every row
+    needs     labels without which an item is of no use and left out: "points" (68 points), "box" (faces, or the knowledge that
+              there are none), "label", or the name of a target ("glazed") or fact
+    skip_bad  leave bad rows and damaged pictures out and log how many, instead of refusing the set
+
+    TrainingError bad-data names the first five offenders with file and line; no-data when nothing is left.
+    Pictures are not decoded here (see `pictures.warm`), except those whose first or last bytes look wrong.
+    """
+    paths = [paths] if isinstance(paths, str | PathLike) else list(paths)
+    offenders = Offenders(skip_bad)
+    items: list[Item] = []
+    points: list[Table] = []
+    folders_of_classes: list[Pictures] = []
+    for path in (Path(p) for p in paths):
+        if not path.exists():
+            raise kinds.no_data(path, "no such file or folder")
+        for one in _sets(path):
+            items += _read_set(one, fold, offenders, points, folders_of_classes)
+    items = kinds.with_points(items, points, offenders)
+    names = sorted({str(c) for p in folders_of_classes for i in kinds.classes(p, None) if (c := i.facts.get("class"))})
+    for pictures in folders_of_classes:
+        items += kinds.classes(pictures, fold, names)
+    offenders.settle()
+    kept = [item for item in items if all(has(item, need) for need in needs)]
+    if not kept:
+        why = "no items" if not items else f"none of {len(items)} items has {' and '.join(needs)}"
+        where = "" if fold in (None, "all") else f" in fold {fold!r}"
+        raise TrainingError(why + where, code="no-data", path=paths[0] if paths else None)
+    return kept
+
+
+def has(item: Item, need: str) -> bool:
+    """Whether an item carries a label that a recipe needs."""
+    if need == "points":
+        return any(face.scheme == "ibug68" for face in item.faces)
+    if need in ("box", "boxes"):
+        return bool(item.faces) or item.complete
+    if need == "label":
+        return item.label is not None
+    return need in item.targets or need in item.facts
+
+
+def _sets(path: Path) -> list[Path]:
+    """The path itself, or the folders in it where it only holds folders of which some are sets with a csv, tar or annotations."""
+    if path.is_file():
+        return [path]
+    inside = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
+    described = any(p.is_file() and p.suffix.lower() in (".csv", ".tar", ".json", ".txt", ".xml") for p in inside)
+    if described or annotations.sniff(path):
+        return [path]
+    sets = [p for p in inside if p.is_dir() and (any(p.glob("*.csv")) or any(p.glob("*.tar")))]
+    return sets or [path]
+
+
+def _read_set(path: Path, fold: str | None, offenders: Offenders, points: list[Table], class_folders: list[Pictures]) -> list[Item]:
+    """The items of one set; tables of points alone and folders of classes are put aside for the end."""
+    folder = path if path.is_dir() else path.parent
+    suffix = "" if path.is_dir() else path.suffix.lower()
+    if suffix not in ("", ".csv", ".tar"):
+        return annotations.read(path, offenders)
+    pictures = pictures_of(folder if suffix == ".csv" else path)
+    tables = [table(p) for p in sorted(folder.glob("*.csv"))]
+    if kinds.is_lips(pictures):
+        return kinds.lips(next((t for t in tables if t.has("number")), None), pictures, fold, offenders)
+
+    tables = [t for t in tables if t.has("file")]
+    named = [t for t in tables if t.path == path] if suffix == ".csv" else tables
+    boxed = [t for t in named if annotations.is_boxes(t)]
+    lists = sorted((t for t in named if t not in boxed and not kinds.is_pointed(t)), key=lambda t: _rank(t, folder))
+    pointed = [t for t in named if kinds.is_pointed(t)]
+    beside = [t for t in pointed if _only_describes(t, lists, pictures)]  # landmarks68.csv
+    points += beside
+    pointed = [t for t in pointed if t not in beside]
+    main = boxed or pointed or lists[:1]
+    facts = kinds.rows_by_file(t for t in tables if t not in main and not kinds.is_pointed(t) and not annotations.is_boxes(t))
+
+    if boxed:
+        return [item for t in boxed for item in annotations.boxes(t, pictures, fold, offenders)]
+    if pointed:
+        return [item for t in pointed for item in kinds.frames(t, pictures, facts, fold, offenders)]
+    if lists:
+        reader = kinds.backgrounds if lists[0].has("synset", "class") else kinds.portraits
+        return reader(lists[0], pictures, facts, fold, offenders)
+    if beside:
+        return []
+    if annotations.sniff(folder) and path.is_dir():
+        return annotations.read(path, offenders)
+    if not pictures:
+        raise kinds.no_data(path, "no pictures here")
+    class_folders.append(pictures)
+    return []
+
+
+def _rank(sheet: Table, folder: Path) -> tuple[bool, ...]:
+    """Of several csv files, the one that lists the pictures comes first: it has the folds or the folder's name."""
+    return not sheet.has("fold"), sheet.path.stem != folder.resolve().name, sheet.path.stem == "attributes"
+
+
+def _only_describes(sheet: Table, lists: Sequence[Table], pictures: Pictures) -> bool:
+    """Whether a csv of points lists no pictures of its own: nothing but points, and a proper list or no such pictures beside it."""
+    if len(sheet.columns) > 1 + len(kinds.POINT_COLUMNS):
+        return False
+    return any(t.path.stem != "attributes" for t in lists) or not any(row.cells["file"] in pictures for row in sheet.rows)

@@ -1,0 +1,114 @@
+"""Rows of csv files with their line numbers, and a list of what is wrong with a data set."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+
+from visagist.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+
+class Offenders:
+    """Collects bad entries of a data set. `settle` refuses the set and names the first five, or logs how many were skipped."""
+
+    def __init__(self, skip: bool = False) -> None:
+        self.skip = skip
+        self.lines: list[str] = []
+        self.first: str | None = None
+
+    def add(self, path: str | PathLike[str], line: int | None, what: str) -> None:
+        """One bad entry: the file, the line in it if it has lines, and what is wrong."""
+        self.first = self.first or fspath(path)
+        self.lines.append(f"{fspath(path)}{'' if line is None else f' line {line}'}: {what}")
+
+    def settle(self) -> None:
+        """TrainingError bad-data when something was added and may not be skipped."""
+        count = len(self.lines)
+        if not count:
+            return
+        shown = "; ".join(self.lines[:5]) + (f"; and {count - 5} more" if count > 5 else "")
+        if not self.skip:
+            raise TrainingError(
+                f"{count} bad {'entry' if count == 1 else 'entries'}: {shown}",
+                code="bad-data",
+                path=self.first,
+                hint="--skip-bad leaves them out",
+            )
+        log.warning("skipped %d bad %s: %s", count, "entry" if count == 1 else "entries", shown)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table; `line` counts from 1 and is the line on which the row ends."""
+
+    line: int
+    cells: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A csv file with a header line."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    broken: tuple[tuple[int, str], ...] = ()  # lines that are no rows, and why
+
+    def has(self, *columns: str) -> bool:
+        return set(columns) <= set(self.columns)
+
+
+def header(path: Path) -> tuple[str, ...]:
+    """The column names of a csv file; TrainingError when it is no text."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return tuple(name.strip() for name in next(csv.reader(file), []))
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise TrainingError(f"not a readable csv file ({e})", code="bad-data", path=path) from e
+
+
+def table(path: Path) -> Table:
+    """The whole csv file. Rows with too few or too many cells are listed as broken; TrainingError when it is no text."""
+    columns = header(path)
+    rows: list[Row] = []
+    broken: list[tuple[int, str]] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            next(reader, None)
+            for cells in reader:
+                if not cells:
+                    continue
+                if len(cells) == len(columns):
+                    rows.append(Row(reader.line_num, dict(zip(columns, (c.strip() for c in cells), strict=True))))
+                else:
+                    broken.append((reader.line_num, f"{len(cells)} cells instead of {len(columns)}"))
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise TrainingError(f"not a readable csv file ({e})", code="bad-data", path=path) from e
+    return Table(path, columns, tuple(rows), tuple(broken))
+
+
+def number(text: str) -> float:
+    """A finite number; ValueError says what is there instead."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not a finite number")
+    return value
+
+
+def fact(text: str) -> float | str:
+    """A cell as a number where it is a finite one, else as text."""
+    try:
+        return number(text)
+    except ValueError:
+        return text
