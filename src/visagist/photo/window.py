@@ -13,6 +13,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from visagist.photo.blend import Mask
 from visagist.photo.boxes import Box
 
 
@@ -90,29 +91,32 @@ class Window:
         return cv2.warpAffine(pixels, _opencv(matrix), self.size[::-1], flags=flags, borderMode=mode, borderValue=border or 0)
 
     def put(
-        self, pixels: np.ndarray, patch: np.ndarray, mask: np.ndarray, *, mode: Literal["replace", "difference"] = "replace"
+        self, pixels: np.ndarray, patch: np.ndarray, mask: Mask | np.ndarray, *, mode: Literal["replace", "difference"] = "replace"
     ) -> np.ndarray:
         """The photo with the patch laid back where the mask says.
 
         pixels uint8 [H, W, 3]; patch float32 [h, w, 3] in window pixels, 0..255 ("replace") or a signed difference to be added;
-        mask float32 [H, W] in 0..1 in photo pixels. Returns new uint8 [H, W, 3]; where mask is 0 it equals `pixels` exactly.
+        mask in photo pixels, 0..1: a `Mask`, which is cheap, or float32 [H, W].
+        Returns new uint8 [H, W, 3]; where mask is 0 it equals `pixels` exactly.
         """
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if not isinstance(mask, Mask):
+            mask = Mask.of(mask)
         out = pixels.copy()
-        if not rows.size:
+        if mask.empty:
             return out
-        y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
         back = self.inverse.copy()
-        back[:, 2] -= (x0, y0)
-        flags = cv2.INTER_LINEAR if self.scale >= 1 else cv2.INTER_CUBIC
-        laid = cv2.warpAffine(
-            np.ascontiguousarray(patch, np.float32), _opencv(back), (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE
-        )
-        region = pixels[y0:y1, x0:x1].astype(np.float32)
-        m = mask[y0:y1, x0:x1, None]
-        mixed = region + m * (laid if mode == "difference" else laid - region)
-        changed = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-        out[y0:y1, x0:x1] = np.where(m > 0, changed, pixels[y0:y1, x0:x1])
+        back[:, 2] -= (mask.x0, mask.y0)
+        height, width = mask.values.shape
+        laid = Window(back, (height, width)).cut(np.ascontiguousarray(patch, np.float32))
+        region = pixels[mask.region]
+        weight = mask.values[..., None]
+        if mode == "replace":
+            laid -= region
+        laid *= weight
+        laid += region
+        np.rint(laid, out=laid)
+        np.clip(laid, 0, 255, out=laid)
+        out[mask.region] = np.where(weight > 0, laid.astype(np.uint8), region)
         return out
 
 
