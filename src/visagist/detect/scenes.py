@@ -144,19 +144,47 @@ def _face_tile(pool: Pool, item: Item, w: int, h: int, rng: np.random.Generator)
     """The item's first face somewhere in a tile, with some of its surroundings."""
     x0, y0, x1, y1 = item.faces[0].box
     side = max(x1 - x0, y1 - y0)
-    fill = float(rng.uniform(0.38, 1.05))  # long side of the face over short side of the tile
+    least = 0.24 if item.complete else 0.46  # a crop of a frame ends near the face, a portrait shows shoulders as well
+    fill = float(rng.uniform(least, 1.05))  # long side of the face over short side of the tile
     scale = min(w, h) * fill / side
     middle = ((x0 + x1) / 2, (y0 + y1) / 2)
     upright = Window.turned(middle, max(w, h) / scale, max(w, h), roll=_roll(rng), mirror=rng.random() < 0.5)
-    matrix = np.diag(rng.uniform(0.9, 1.1, 2)) @ upright.matrix
+    matrix = np.diag(np.exp(rng.uniform(-0.13, 0.13, 2))) @ upright.matrix
     slack = np.maximum(np.array([w, h]) - side * scale, 0) / 2
     centre = np.array([w, h]) / 2 + rng.uniform(-1, 1, 2) * (slack + 0.12 * side * scale)
     matrix[:, 2] = centre - matrix[:, :2] @ middle
     tile = pool.cut(item, Window(matrix, (h, w)), _border(rng))
     boxes = [_judged(_moved_box(face, matrix), (h, w)) for face in item.faces]
+    points = item.faces[0].points
+    if points is not None and len(points) == 68 and rng.random() < 0.14:
+        tile = _dressed(tile, points @ matrix[:, :2].T + matrix[:, 2], pool, rng)
     if not item.complete and fill < 0.75:  # an unlabelled face may be beyond the labelled one: neither right nor wrong there
         boxes += _beyond(boxes[0][0], (h, w))
     return tile, boxes
+
+
+def _dressed(tile: np.ndarray, points: np.ndarray, pool: Pool, rng: np.random.Generator) -> np.ndarray:
+    """The face with something over its forehead like a cap, or over its eyes like dark glasses; points [68, 2] in the tile."""
+    h, w = tile.shape[:2]
+    mask = np.zeros((h, w), np.uint8)
+    right, left, chin = points[17], points[26], points[8]
+    up = (right + left) / 2 - chin
+    if rng.random() < 0.6:
+        lift = rng.uniform(-0.02, 0.12)
+        ends = [right + (right - left) * rng.uniform(0.05, 0.3), left + (left - right) * rng.uniform(0.05, 0.3)]
+        outline = [ends[0] + up * lift, ends[1] + up * lift, ends[1] + up * rng.uniform(0.4, 0.8), ends[0] + up * rng.uniform(0.4, 0.8)]
+        cv2.fillConvexPoly(mask, np.round(np.array(outline) * 16).astype(np.int32), 255, cv2.LINE_8, 4)
+        item = pool.without_face[int(rng.integers(len(pool.without_face)))] if pool.without_face else None
+        cover = _part(pool, item, w, h, rng, least=0.1) if item else np.full_like(tile, rng.integers(0, 256, 3))
+    else:
+        reach = float(np.hypot(*(points[36] - points[39]))) * rng.uniform(0.65, 1.0)
+        centres = [points[36:42].mean(0), points[42:48].mean(0)]
+        for centre in centres:
+            cv2.circle(mask, tuple(int(v) for v in np.round(centre * 16)), int(reach * 16), 255, -1, cv2.LINE_8, 4)
+        a, b = (tuple(int(v) for v in np.round(c)) for c in centres)
+        cv2.line(mask, a, b, 255, max(1, int(reach / 4)))
+        cover = np.full_like(tile, rng.integers(0, 70, 3))
+    return cv2.copyTo(cover, mask, tile.copy())
 
 
 def _moved_box(face: Face, matrix: np.ndarray) -> Box:
