@@ -1,0 +1,211 @@
+"""Drawing on photos for people to look at: boxes, points and numbers of faces; sheets of pictures with captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from visagist.photo.face import GROUPS68, Face
+
+Colour = tuple[int, int, int]
+
+BOX: Colour = (64, 224, 190)
+POINT: Colour = (255, 255, 255)
+INK: Colour = (24, 28, 32)  # the contrast line around everything, and text
+PAPER: Colour = (250, 250, 248)
+_CLOSED = {"right_eye", "left_eye", "outer_lips", "inner_lips"}
+_SHIFT = 6  # OpenCV takes coordinates in 1/64 pixel
+
+
+def faces_on(
+    pixels: np.ndarray, faces: Sequence[Face], *, boxes: bool = True, points: bool = True, numbers: bool = True
+) -> np.ndarray:
+    """A copy of the photo with faces drawn on it.
+
+    pixels uint8 [H, W, 3]; faces in the order in which they are numbered, from 1. Lines are as wide as the photo and the face
+    ask for and have a dark edge, so that they show on any ground. Returns uint8 [H, W, 3].
+    """
+    out = np.ascontiguousarray(pixels).copy()
+    unit = max(1.0, min(out.shape[:2]) / 500)
+    for face in faces:
+        side = _side(face)
+        width = float(np.clip(side / 90, max(1.0, 0.4 * unit), 2 * unit))
+        if boxes:
+            _outline(out, _corners(face, width), width, BOX, closed=True)
+        if points and face.points is not None:
+            _points(out, face, side)
+    if numbers:  # last, so that no box crosses them
+        for number, face in enumerate(faces, 1):
+            _number(out, face, number, unit)
+    return out
+
+
+def sheet(
+    images: Sequence[np.ndarray],
+    captions: Sequence[str] = (),
+    *,
+    columns: int = 4,
+    cell: tuple[int, int] | None = None,
+    title: str = "",
+) -> np.ndarray:
+    """Pictures side by side, each fitted into a cell of its own with a caption below it.
+
+    images    uint8 [h, w, 3], any sizes
+    captions  one for each picture, or none at all; too long ones are shortened
+    columns   pictures in a row
+    cell      (height, width) of a cell in pixels; None for the largest picture, at most 512 a side
+    title     a line above everything
+    Returns uint8 [H, W, 3].
+    """
+    if not images:
+        raise ValueError("a sheet needs pictures")
+    if captions and len(captions) != len(images):
+        raise ValueError(f"{len(images)} pictures, {len(captions)} captions")
+    height, width = cell or (min(512, max(i.shape[0] for i in images)), min(512, max(i.shape[1] for i in images)))
+    columns = max(1, min(columns, len(images)))
+    rows = -(-len(images) // columns)
+    gap = max(4, min(height, width) // 32)
+    size = int(np.clip(min(height, width) / 14, 11, 28))
+    line = round(1.6 * size) if captions else 0
+    head = round(2.2 * size * 1.25) if title else 0
+    out = np.empty((head + rows * (height + line + gap) + gap, columns * (width + gap) + gap, 3), np.uint8)
+    out[:] = PAPER
+    if title:
+        words = _shortened(title, round(size * 1.25), out.shape[1] - 2 * gap)
+        _write(out, words, round(size * 1.25), (gap, head // 2 + gap // 2), anchor="left")
+    for i, image in enumerate(images):
+        top = head + gap + (i // columns) * (height + line + gap)
+        left = gap + (i % columns) * (width + gap)
+        small = _fitted(image, height, width)
+        y, x = top + (height - small.shape[0]) // 2, left + (width - small.shape[1]) // 2
+        out[y : y + small.shape[0], x : x + small.shape[1]] = small
+        if captions and captions[i]:
+            _write(
+                out, _shortened(captions[i], size, width), size, (left + width // 2, top + height + line // 2 + 1), anchor="middle"
+            )
+    return out
+
+
+def _side(face: Face) -> float:
+    x0, y0, x1, y1 = face.box
+    return float(np.sqrt(max(1.0, (x1 - x0) * (y1 - y0))))
+
+
+def _corners(face: Face, width: float) -> np.ndarray:
+    """The box's corners, moved into the drawn line's middle so that the line lies on the box's inner side."""
+    x0, y0, x1, y1 = face.box
+    inset = min(width / 2, (x1 - x0) / 2, (y1 - y0) / 2)
+    return np.array([[x0 + inset, y0 + inset], [x1 - inset, y0 + inset], [x1 - inset, y1 - inset], [x0 + inset, y1 - inset]])
+
+
+def _points(out: np.ndarray, face: Face, side: float) -> None:
+    assert face.points is not None
+    places = face.points[np.isfinite(face.points).all(1)]
+    if side < 80:  # a pixel each: dots would hide the face
+        x, y = np.floor(places).astype(int).T
+        inside = (x >= 0) & (y >= 0) & (x < out.shape[1]) & (y < out.shape[0])
+        out[y[inside], x[inside]] = POINT
+        return
+    radius = side / 110
+    if face.scheme == "ibug68":
+        for name, group in GROUPS68.items():
+            _outline(out, face.points[list(group)], max(1.0, radius * 0.5), BOX, closed=name in _CLOSED, edge=False)
+    for colour, r in ((INK, radius + max(0.5, radius * 0.6)), (POINT, radius)):
+        for place in places:
+            cv2.circle(out, _fixed(place), round(r * 2**_SHIFT), colour, -1, cv2.LINE_AA, _SHIFT)
+
+
+def _outline(out: np.ndarray, places: np.ndarray, width: float, colour: Colour, *, closed: bool, edge: bool = True) -> None:
+    if not np.isfinite(places).all():
+        return
+    line = [np.array([_fixed(place) for place in places], np.int32)]
+    if edge:
+        cv2.polylines(out, line, closed, INK, round(width + max(2.0, width * 0.8)), cv2.LINE_AA, _SHIFT)
+    cv2.polylines(out, line, closed, colour, max(1, round(width)), cv2.LINE_AA, _SHIFT)
+
+
+def _fixed(place: np.ndarray) -> tuple[int, int]:
+    """OpenCV's fixed-point coordinates of a place, whose pixel centres it counts from."""
+    x, y = np.clip(np.rint((place - 0.5) * 2**_SHIFT), -(2**28), 2**28)
+    return int(x), int(y)
+
+
+def _number(out: np.ndarray, face: Face, number: int, unit: float) -> None:
+    """A tag with the face's number on the box's upper left corner: above the box, or inside where there is no room above."""
+    height, width = out.shape[:2]
+    size = round(float(np.clip(_side(face) / 5, max(11, 6 * unit), 16 * unit)))
+    word = _word(str(number), size)
+    pad = max(2, size // 4)
+    tag = np.empty((size + pad, max(word.shape[1] + 2 * pad, size + pad // 2), 3), np.uint8)
+    tag[:] = BOX
+    _blend(tag, word, (tag.shape[0] - word.shape[0]) // 2, (tag.shape[1] - word.shape[1]) // 2, INK)
+    tag = cv2.copyMakeBorder(tag, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=INK)
+    y = round(face.box[1]) - tag.shape[0]
+    if y < 0:
+        y = round(max(face.box[1], 0))
+    x = round(face.box[0])
+    y, x = int(np.clip(y, 0, max(0, height - tag.shape[0]))), int(np.clip(x, 0, max(0, width - tag.shape[1])))
+    room = out[y : y + tag.shape[0], x : x + tag.shape[1]]
+    room[:] = tag[: room.shape[0], : room.shape[1]]
+
+
+def _fitted(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    scale = min(height / image.shape[0], width / image.shape[1])
+    if scale == 1:
+        return image
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    fitted: np.ndarray = cv2.resize(np.ascontiguousarray(image), size, interpolation=how)
+    return fitted
+
+
+@lru_cache(maxsize=16)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+@lru_cache(maxsize=256)
+def _word(text: str, size: int) -> np.ndarray:
+    """Coverage uint8 [h, w] of a line of text, cut to its ink in width and to the font's line in height."""
+    font = _font(size)
+    left, _, right, _ = (round(v) for v in font.getbbox(text))
+    _, top, _, bottom = (round(v) for v in font.getbbox("0"))
+    low = max(0, round(size * 0.3))  # for what hangs below the line
+    image = Image.new("L", (max(1, right - left), bottom - top + 2 * low))
+    ImageDraw.Draw(image).text((-left, low - top), text, fill=255, font=font)
+    word = np.array(image)
+    word.setflags(write=False)
+    return word
+
+
+def _shortened(text: str, size: int, width: int) -> str:
+    """The text on one line, with its middle left out where it is wider than `width` pixels."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    if _word(text[:400], size).shape[1] <= width and len(text) <= 400:
+        return text
+    for keep in range(min(len(text), 400) - 1, 0, -1):
+        short = text[: -(-keep // 2)].rstrip() + "…" + (text[-(keep // 2) :].lstrip() if keep > 1 else "")
+        if _font(size).getlength(short) <= width:
+            return short
+    return ""
+
+
+def _write(out: np.ndarray, text: str, size: int, place: tuple[int, int], *, anchor: str) -> None:
+    """Text with its middle line at place (x, y), starting there or centred on it."""
+    word = _word(text, size)
+    x = place[0] - (word.shape[1] // 2 if anchor == "middle" else 0)
+    _blend(out, word, place[1] - word.shape[0] // 2, x, INK)
+
+
+def _blend(out: np.ndarray, word: np.ndarray, y: int, x: int, colour: Colour) -> None:
+    """Ink of a colour where the word covers the picture; what falls outside is left out."""
+    y0, x0, y1, x1 = max(0, y), max(0, x), min(out.shape[0], y + word.shape[0]), min(out.shape[1], x + word.shape[1])
+    if y1 <= y0 or x1 <= x0:
+        return
+    weight = word[y0 - y : y1 - y, x0 - x : x1 - x, None].astype(np.float32) / 255
+    room = out[y0:y1, x0:x1]
+    room[:] = np.rint(room + weight * (np.array(colour, np.float32) - room)).astype(np.uint8)
