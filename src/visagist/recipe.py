@@ -237,8 +237,8 @@ class Run:
             return
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = self.mean(torch.cat([g.flatten() for g in gradients]))
-        for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-            p.grad = part.view(p.shape).clone(memory_format=torch.preserve_format)
+        for p, part in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
+            p.grad = part.view(p.shape).clone()
 
     @contextmanager
     def frozen(self, *names: str) -> Iterator[None]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
-FORMAT = "1"
+FORMAT = 1
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -132,7 +132,8 @@ class Ledger:
         if self.silent:
             return
         tensors: dict[str, Tensor] = {}
-        header = {"format": FORMAT, "state": json.dumps(pack(state, "state", tensors))}
+        # One entry, because safetensors writes several in any order: the same state gives the same bytes.
+        header = {"visagist": json.dumps({"format": FORMAT, "state": pack(state, "state", tensors)})}
         replace_file(self.folder / CHECKPOINT, lambda path: save_file(tensors, path, metadata=header))
 
     def read_checkpoint(self) -> dict[str, Any]:
@@ -142,11 +143,11 @@ class Ledger:
         path = self.folder / CHECKPOINT
         try:
             with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
+                header = json.loads((file.metadata() or {})["visagist"])
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            if header.get("format") != FORMAT:
+            if header["format"] != FORMAT:
                 raise TrainingError("the checkpoint is of another format", code="cannot-resume", path=path)
-            state: dict[str, Any] = unpack(json.loads(header["state"]), tensors)
+            state: dict[str, Any] = unpack(header["state"], tensors)
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise TrainingError(f"the checkpoint is damaged ({error})", code="cannot-resume", path=path) from error
         return state

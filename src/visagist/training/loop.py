@@ -243,7 +243,9 @@ def _place(nets: Networks, device: torch.device) -> None:
         net.to(device)
         for module in net.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                module.to(memory_format=torch.channels_last)
+                for parameter in module.parameters():
+                    if parameter.dim() == 4:
+                        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:

@@ -17,6 +17,8 @@ import torch
 from visagist.errors import UsageError
 from visagist.recipe import Item
 
+EVERY = 30.0  # seconds between plain progress lines
+
 
 def choose_device(name: str) -> torch.device:
     """The device for "auto", "cpu" or "cuda". UsageError (no-device) if an explicit one is absent."""
@@ -93,16 +95,15 @@ class StopRequest:
 class Progress:
     """A bar with the time left on a terminal, else a line every half minute; on stderr, nothing when quiet."""
 
-    def __init__(self, quiet: bool, *, every: float = 30.0) -> None:
+    def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
-        self.every = every
         self.rate = 0.0  # examples per second
         self._bar: Any = None
 
     def __enter__(self) -> Self:
         if not self.quiet and sys.stderr.isatty():
-            from rich.console import Console
             from rich import progress as rich
+            from rich.console import Console
 
             done = rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeRemainingColumn()
             columns = rich.TextColumn("{task.description}"), *done, rich.TextColumn("{task.fields[note]}")
@@ -131,7 +132,7 @@ class Progress:
         text = "  ".join(f"{name} {value:.4g}" for name, value in scalars.items())
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=f"{text}  {self.rate:.0f}/s")
-        elif now - self._told > self.every:
+        elif now - self._told > EVERY:
             self._told = now
             left = (self._steps - self._done) / per_second
             self.say(f"{self._name} {self._done}/{self._steps}  {text}  {self.rate:.0f} examples/s  {_clock(left)} left")

@@ -123,7 +123,8 @@ class State:
         return 0 < self.stage.patience <= self.waited
 
     def end(self, *, last: bool) -> None:
-        """Hand the weights on to the next stage and unfreeze."""
+        """Hand the weights on to the next stage and unfreeze. TrainingError (not-finite) if a weight is not finite."""
+        self._check()
         shown = self.best or _weights(self.averages)
         if self.best:
             self.figures.measured = self.best_metrics
@@ -138,17 +139,12 @@ class State:
 
     def saved(self) -> dict[str, Any]:
         """Everything that `load` needs. TrainingError (not-finite) if a weight is not finite."""
-        nets, averages = _weights(self.nets), _weights(self.averages)
-        for weights in (nets, averages):
-            for name, state in weights.items():
-                for key, tensor in state.items():
-                    if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                        raise self._not_finite(f"{name}.{key}")
+        self._check()
         return {
             "stage": self.index,
             "step": self.run.step,
-            "nets": nets,
-            "averages": averages,
+            "nets": _weights(self.nets),
+            "averages": _weights(self.averages),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.run.optimizers.items()},
             # of papers that accumulate over several steps
             "gradients": {n: {k: p.grad for k, p in net.named_parameters() if p.grad is not None} for n, net in self.nets.items()},
@@ -182,6 +178,13 @@ class State:
         self.best, self.best_value, self.best_metrics = saved["best"], saved["best_value"], saved["best_metrics"]
         self.waited, self.totals, self.counted = saved["waited"], saved["totals"], saved["counted"]
         self.figures.shipped, self.figures.measured = saved["shipped"], saved["measured"]
+
+    def _check(self) -> None:
+        for nets in (self.nets, self.averages):
+            for name, net in nets.items():
+                for key, tensor in net.state_dict().items():
+                    if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                        raise self._not_finite(f"{name}.{key}")
 
     def _not_finite(self, what: str) -> TrainingError:
         where = f"stage {self.stage.name}, step {self.run.step}"
