@@ -79,8 +79,11 @@ def pool_of(items: Sequence[Item]) -> Pool:
     return pool
 
 
-def scene(items: Sequence[Item], index: int, rng: np.random.Generator, size: int) -> Item:
-    """A scene of size x size; the item `index`, if it has a face, is the first face to be placed."""
+def scene(items: Sequence[Item], index: int, rng: np.random.Generator, size: int, *, least: float = 20) -> Item:
+    """A scene of size x size; the item `index`, if it has a face, is the first face to be placed.
+
+    least: pixels below which tiles are not cut any further, give or take the proportions of a cut.
+    """
     pool = pool_of(items)
     if not pool.with_face and not pool.without_face:
         raise ValueError("scenes need items with faces or complete items without")
@@ -88,7 +91,7 @@ def scene(items: Sequence[Item], index: int, rng: np.random.Generator, size: int
     found: list[Labelled] = []
     first = [items[index]] if items[index].faces else []
     # Some scenes are crowded with small faces, others hold a few large ones; some are empty.
-    smallest = int(np.exp(rng.uniform(np.log(20), np.log(size / 1.4))))
+    smallest = int(np.exp(rng.uniform(np.log(least), np.log(size / 1.4))))
     face_share = float(rng.choice([0.0, 0.35, 0.6, 0.85], p=[0.06, 0.30, 0.40, 0.24]))
     tiles = _cut(0, 0, size, size, smallest, rng)
     rng.shuffle(tiles)

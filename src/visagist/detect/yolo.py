@@ -329,6 +329,7 @@ class YoloFaceSheet(Yolo):
 
     names: tuple[str, ...] = ("face",)
     side: int = 224  # S = side / 32; twice the side looks for smaller faces with the same weights
+    least: float = 64  # smallest tile of a scene: two cells, so that few cells get two faces
     batch: int = 32
     steps: int = 3000
     warm: int = 500
@@ -351,7 +352,7 @@ class YoloFaceSheet(Yolo):
         return (replace(stage, batch=self.batch, steps=self.steps, average=0.995, clip=5.0),)
 
     def compose(self, items: Sequence[Item], index: int, rng: np.random.Generator) -> Item:
-        return scene(items, index, rng, self.side)
+        return scene(items, index, rng, self.side, least=self.least)
 
 
 def door(image: Tensor) -> Tensor:
