@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     )
     from visagist.photo.face import Face
     from visagist.photo.photo import Photo
-    from visagist.training import evaluate, train
+    from visagist.training.evaluate import evaluate
+    from visagist.training.loop import train
 
 __all__ = [
     "Face",
@@ -57,7 +58,8 @@ _HOMES = {
     "visagist.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "visagist.photo.face": ("Face",),
     "visagist.photo.photo": ("Photo",),
-    "visagist.training": ("evaluate", "train"),
+    "visagist.training.evaluate": ("evaluate",),
+    "visagist.training.loop": ("train",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

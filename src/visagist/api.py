@@ -148,7 +148,7 @@ def _within(value: float, name: str) -> None:
 
 
 def _numbered(faces: Sequence[Face], first: int = 9) -> str:
-    """"1 (left 12, top 40, 80x96)" for each of the first few faces."""
+    """For each of the first few faces: 1 (left 12, top 40, 80x96)."""
     said = []
     for index, face in enumerate(faces[:first], 1):
         x0, y0, x1, y1 = face.box

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,14 +63,14 @@ SYSTEMS: dict[str, System] = {
             paper="Redmon, Divvala, Girshick, Farhadi: You Only Look Once: Unified, Real-Time Object Detection. CVPR 2016",
             presets={
                 "face": ("visagist.detect.yolo_face:YoloFace", {}),
-                "face-sheet": ("visagist.detect.yolo:Yolo", {}),
+                "face-sheet": ("visagist.detect.yolo:YoloFaceSheet", {}),
                 "paper": ("visagist.detect.yolo:Yolo", {}),
             },
         ),
         System(
             name="landmarks68",
             verb="landmarks",
-            paper="Feng, Kittler, Awais, Huber, Wu: Wing Loss for Robust Facial Landmark Localisation. CVPR 2018",
+            paper="own network; Sun, Xiao, Wei, Liang, Wei: Integral Human Pose Regression. ECCV 2018",
             presets={"default": ("visagist.landmarks.landmarks68:Landmarks68", {})},
         ),
         System(
@@ -158,15 +157,9 @@ def _made(cls: type[Recipe], settings: Overrides) -> Recipe:
     if unknown:
         raise ValueError(f"{cls.__name__} has no setting {', '.join(name[:40] for name in unknown[:3])}")
     try:
-        made = _adapter(cls).validate_json(json.dumps(dict(settings)), strict=True)
+        return TypeAdapter(cls).validate_json(json.dumps(dict(settings)), strict=True)
     except ValidationError as error:
         raise ValueError(summary(error)) from None
-    return made
-
-
-@cache
-def _adapter(cls: type[Recipe]) -> TypeAdapter[Recipe]:
-    return TypeAdapter(cls)
 
 
 _cache: dict[tuple[Path, str], tuple[tuple[int, ...], Loaded]] = {}
@@ -221,19 +214,15 @@ def _check_verb(row: System, verb: str | None, asked: str) -> None:
 
 
 def _read(file: Path, where: torch.device) -> Loaded:
-    import torch
-
     tensors, card = store.read(file)
     if card.system not in SYSTEMS:
         what = f"the weights are for {card.system[:60]!r}, a system this version does not know"
         raise WeightsError(what, code="wrong-system", path=file)
     recipe = _recipe_of(card, file)
-    with torch.device("meta"):  # nothing is allocated before names and shapes are known to fit
-        problems = store.compare(_shipped(recipe), tensors)
-    if problems:
-        raise store.mismatch(problems, file)
-    with torch.random.fork_rng(devices=[]):  # networks draw their first weights; loading must not disturb anybody's seed
-        nets = _shipped(recipe)
+    try:
+        nets = _fitting(recipe, tensors, file)
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        raise WeightsError(f"the card's settings make no network ({error})", code="wrong-settings", path=file) from None
     for prefix, net in nets.items():
         own = {name.removeprefix(prefix + "."): value for name, value in tensors.items() if name.startswith(prefix + ".")}
         net.load_state_dict(own, strict=True)
@@ -241,16 +230,34 @@ def _read(file: Path, where: torch.device) -> Loaded:
     return Loaded(SYSTEMS[card.system], recipe, nets, card, where, file)
 
 
+def _fitting(recipe: Recipe, tensors: Mapping[str, torch.Tensor], file: Path) -> Networks:
+    """The recipe's networks, to which these tensors belong. WeightsError "wrong-shape"."""
+    import torch
+
+    try:
+        with torch.device("meta"):  # nothing is allocated before names and shapes are known to fit: a card may lie about sizes
+            problems = store.compare(_shipped(recipe), tensors)
+    except RuntimeError:  # a network that computes while it is built needs memory to be built
+        problems = []
+    if not problems:
+        with torch.random.fork_rng(devices=[]):  # networks draw their first weights; loading must not disturb anybody's seed
+            nets = _shipped(recipe)
+        problems = store.compare(nets, tensors)
+    if problems:
+        raise store.mismatch(problems, file)
+    return nets
+
+
 def _recipe_of(card: WeightsCard, file: Path) -> Recipe:
     """The recipe as the card tells it."""
     settings = dict(card.settings)
-    preset = settings.pop("preset", None)
     row = SYSTEMS[card.system]
-    if preset not in row.presets:
+    preset = settings.pop("preset", "") or row.default_preset  # a recipe made in Python need not be a preset
+    if not isinstance(preset, str) or preset not in row.presets:
         hint = f"{row.name} has " + ", ".join(row.presets)
         raise WeightsError(f"the card names the preset {str(preset)[:40]!r}", code="wrong-settings", path=file, hint=hint)
     try:
-        return _made(recipe_class(row.name, str(preset)), settings)
+        return _made(recipe_class(row.name, preset), settings)
     except ValueError as error:
         raise WeightsError(f"the card's settings do not fit: {error}", code="wrong-settings", path=file) from None
 

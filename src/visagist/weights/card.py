@@ -9,13 +9,13 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from visagist.errors import OutputError, WeightsError
 
-FORMAT = 1
+FORMAT: Final = 1
 MAX_CARD_BYTES = 1 << 20  # a card is a page of text; anything longer is something else
 
 Scalar = bool | int | FiniteFloat | str | None
@@ -119,9 +119,10 @@ def _parsed(content: object, path: Path) -> WeightsCard:
     if not isinstance(content, dict):
         raise WeightsError("the card is not a JSON object", code="bad-card", path=path)
     # Said before anything else: a later format may look different in every other field.
-    if content.get("format") != FORMAT:
-        found = json.dumps(content.get("format"))[:40]
-        hint = "install a newer visagist" if isinstance(content.get("format"), int) else ""
+    version = content.get("format")
+    if type(version) is not int or version != FORMAT:
+        found = json.dumps(version)[:40] if "format" in content else "unnamed"
+        hint = "install a newer visagist" if type(version) is int and version > FORMAT else ""
         raise WeightsError(f"the card has format {found}, this version reads {FORMAT}", code="bad-format", path=path, hint=hint)
     try:
         return WeightsCard.model_validate(content)
@@ -134,7 +135,6 @@ def summary(error: ValidationError, first: int = 3) -> str:
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     said = []
     for problem in problems[:first]:
-        # "settings.width.int" and the like: drop what pydantic adds to tell the members of a union apart
         where = ".".join(str(part) for part in problem["loc"]) or "card"
         said.append(f"{where[:60]}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
     more = len(problems) - first

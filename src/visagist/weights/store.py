@@ -17,8 +17,20 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from visagist.errors import OutputError, VisagistError, WeightsError
-from visagist.weights.card import Made, Measured, TrainedOn, WeightsCard, read_card, write_atomically, write_card
+from visagist.weights.card import (
+    Made,
+    Measured,
+    TrainedOn,
+    WeightsCard,
+    card_path,
+    read_card,
+    summary,
+    write_atomically,
+    write_card,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,21 +60,28 @@ def bundled() -> list[WeightsCard]:
 
 def find(place: str | os.PathLike[str]) -> Path:
     """The weights file meant by a path: the file itself, or the finished weights in a run folder. WeightsError "missing"."""
-    found = Path(place)
-    if found.is_dir():
-        if not (found / RUN_WEIGHTS).is_file():
-            others = sorted(found.glob("*" + SUFFIX))
-            if len(others) != 1:
-                what = "several weights files lie in this folder" if others else "no weights lie in this folder"
-                hint = "name one of " + ", ".join(p.name for p in others[:5]) if others else f"a finished run holds {RUN_WEIGHTS}"
-                raise WeightsError(what, code="missing", path=found, hint=hint)
+    try:
+        return _found(Path(place))
+    except OSError as error:  # no permission, a name too long
+        raise WeightsError(f"cannot be read ({error.strerror or error})", code="unreadable", path=place) from None
+
+
+def _found(place: Path) -> Path:
+    if place.is_dir():
+        finished = place / RUN_WEIGHTS
+        if finished.is_file():
+            return finished
+        others = sorted(place.glob("*" + SUFFIX))
+        if len(others) == 1:
             return others[0]
-        found = found / RUN_WEIGHTS
-    if not found.exists():
-        raise WeightsError("no such weights file", code="missing", path=found)
-    if not found.is_file():
-        raise WeightsError("not a file", code="not-weights", path=found)
-    return found
+        what = "several weights files lie in this folder" if others else "no weights lie in this folder"
+        hint = "name one of " + ", ".join(p.name for p in others[:5]) if others else f"a finished run holds {RUN_WEIGHTS}"
+        raise WeightsError(what, code="missing", path=place, hint=hint)
+    if not place.exists():
+        raise WeightsError("no such weights file", code="missing", path=place)
+    if not place.is_file():
+        raise WeightsError("not a file", code="not-weights", path=place)
+    return place
 
 
 def save(
@@ -87,27 +106,30 @@ def save(
     settings    {"preset": name, fields of the recipe}; tuples become lists
     parameters  what the card says; default: how many floating-point numbers are in `state`
     made        day as YYYY-MM-DD; default today
-    Returns the card. WeightsError "not-finite" or "overflow" when a number does not fit, OutputError "unwritable".
+    Returns the card. WeightsError "not-finite" or "overflow" when a number does not fit, "bad-card"; OutputError "unwritable".
     """
     import torch
     from safetensors.torch import save as serialise
 
     target = Path(place)
     tensors = {name: _stored(name, torch.as_tensor(value), target) for name, value in state.items()}
-    data = serialise(tensors, {"format": "pt", "system": system})
-    card = WeightsCard(
-        system=system,
-        settings=json.loads(json.dumps(dict(settings))),
-        sha256=hashlib.sha256(data).hexdigest(),
-        parameters=sum(t.numel() for t in tensors.values() if t.is_floating_point()) if parameters is None else parameters,
-        input=input,
-        trained_on=tuple(t if isinstance(t, TrainedOn) else TrainedOn(**t) for t in trained_on),
-        commercial_use=commercial_use,
-        measured=tuple(m if isinstance(m, Measured) else Measured(**m) for m in measured),
-        limits=tuple(limits),
-        paper=paper,
-        made=Made(date=made or date.today().isoformat(), command=command),
-    )
+    data = serialise(tensors, {"format": "pt"})  # more metadata would come out in random order
+    try:
+        card = WeightsCard(
+            system=system,
+            settings=json.loads(json.dumps(dict(settings))),
+            sha256=hashlib.sha256(data).hexdigest(),
+            parameters=sum(t.numel() for t in tensors.values() if t.is_floating_point()) if parameters is None else parameters,
+            input=input,
+            trained_on=tuple(t if isinstance(t, TrainedOn) else TrainedOn(**t) for t in trained_on),
+            commercial_use=commercial_use,
+            measured=tuple(m if isinstance(m, Measured) else Measured(**m) for m in measured),
+            limits=tuple(limits),
+            paper=paper,
+            made=Made(date=made or date.today().isoformat(), command=command),
+        )
+    except ValidationError as error:
+        raise WeightsError(f"the card is wrong: {summary(error)}", code="bad-card", path=card_path(target)) from None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -141,7 +163,7 @@ def read(place: str | os.PathLike[str]) -> tuple[dict[str, Tensor], WeightsCard]
     """Tensors and card of a weights file or run folder, after every check.
 
     Floats come as float32, on the CPU; integers as they were. WeightsError: missing, not-weights, truncated, no-card,
-    bad-card, bad-format, wrong-hash, wrong-type, not-finite.
+    bad-card, bad-format, wrong-hash, wrong-type, not-finite, unreadable.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -172,7 +194,7 @@ def read_header(file: Path) -> Header:
         length = struct.unpack("<Q", start)[0]
         text = opened.read(min(length, MAX_HEADER_BYTES))
     # Both are tested together: of any other format (a pickle, a zip, a picture) the first eight bytes give a senseless length.
-    if not 2 <= length <= MAX_HEADER_BYTES or not text.startswith(b"{"):
+    if not 2 <= length <= MAX_HEADER_BYTES or not text.startswith(b"{"[: len(text)]):
         hint = "weights are .safetensors files made by `visagist train`; files of other programs, renamed or not, are not read"
         raise WeightsError("not a safetensors file", code="not-weights", path=file, hint=hint)
     if len(text) < length:
@@ -201,14 +223,14 @@ def _entry(name: str, entry: Any, file: Path) -> tuple[str, tuple[int, ...], int
     shown = name[:60]
     try:
         kind, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        sound = len(shape) <= 8 and all(type(v) is int and 0 <= v < 1 << 40 for v in (*shape, begin, end))
+        sound = isinstance(kind, str) and len(shape) <= 8 and all(type(v) is int and 0 <= v < 1 << 40 for v in (*shape, begin, end))
     except (TypeError, KeyError, ValueError):
         sound = False
     if not sound:
         raise WeightsError(f"the header entry of {shown} makes no sense", code="not-weights", path=file)
     if kind not in BYTES:
         hint = "only " + ", ".join(BYTES) + " are"
-        raise WeightsError(f"{shown} is of type {str(kind)[:20]}, which is not read", code="wrong-type", path=file, hint=hint)
+        raise WeightsError(f"{shown} is of type {kind[:20]}, which is not read", code="wrong-type", path=file, hint=hint)
     count = prod(shape) * BYTES[kind]
     if end - begin != count:
         raise WeightsError(f"{shown} of shape {list(shape)} has {end - begin} bytes, not {count}", code="not-weights", path=file)
