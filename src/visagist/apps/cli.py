@@ -1,0 +1,220 @@
+"""The command `visagist`. What the options mean and the exit codes are a contract that other programs rely on.
+
+    0 done    1 some photos failed    2 wrong usage    3 all failed    4 training stopped    130 interrupted    70 our own mistake
+
+Nothing heavy is imported here: every help answers at once, without torch. The work is in `verbs` (photos), `learning` (train,
+evaluate), `doctor` (doctor, models) and `demo`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+from visagist.apps import process
+from visagist.apps.report import complain, printable
+from visagist.errors import UsageError, VisagistError
+
+WrongCommandLine: type[Any] = typer.BadParameter.__mro__[1]  # what the parser raises; its home differs between versions of typer
+
+
+class Front(TyperGroup):
+    """The top of the command line: turns whatever happens below into one line and the documented exit code."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **more: Any) -> Any:
+        code = guarded(lambda: TyperGroup.main(self, *args, standalone_mode=False, **more))
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
+def guarded(run: Callable[[], Any]) -> int:
+    """What a command returns, or the exit code of what it raised, told on stderr."""
+    try:
+        code = run()
+    except WrongCommandLine as error:
+        context = error.ctx
+        about = context.command_path if context is not None else "visagist"
+        print(f"{about}: [usage] {printable(error.format_message())} See '{about} --help'.", file=sys.stderr)
+        return UsageError.exit_code
+    except VisagistError as error:
+        complain(error)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has left: nobody wants the rest
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # so that the interpreter's last flush does not fail again
+        return 130
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    except Exception:
+        traceback.print_exc()
+        print(
+            "[internal] this is a mistake in visagist, not in what you did; please report it with the lines above", file=sys.stderr
+        )
+        return 70
+    return code if isinstance(code, int) else 0
+
+
+app = typer.Typer(
+    name="visagist",
+    cls=Front,
+    help="What papers do to photographs of faces, offline, with networks trained here.",
+    epilog="Exit codes: 0 done, 1 some photos failed, 2 wrong usage, 3 all failed, 4 training stopped, 130 interrupted, 70 our own mistake.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Finish(StrEnum):
+    glazed = "glazed"
+    glossy = "glossy"
+    tint = "tint"
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def _face(text: str) -> int | str:
+    if text in ("all", "largest"):
+        return text
+    if text.isascii() and text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise typer.BadParameter(f"{text!r} is none of all, largest, or a number from 1.")
+
+
+def _shade(text: str) -> str:
+    if not re.fullmatch(r"#?[0-9a-fA-F]{6}", text):
+        raise typer.BadParameter(f"{text!r} is no colour such as '#b0123a' (red, green, blue in hexadecimal).")
+    return text if text.startswith("#") else f"#{text}"
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):  # NaN passes any range
+        raise typer.BadParameter(f"{value} is no number between 0 and 1.")
+    return value
+
+
+Photos = Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Files, folders or patterns.", show_default=False)]
+OutCopy = Annotated[
+    str | None,
+    typer.Option("-o", "--out", metavar="PATH", help="Also write copies with the faces drawn: a folder, or a file for one photo."),
+]
+OutResult = Annotated[
+    str | None,
+    typer.Option(
+        "-o",
+        "--out",
+        metavar="PATH",
+        help="Where results go: a folder (the tree is mirrored), or a file for one photo. Default: NAME.VERB.EXT beside the photo.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per photo and line, in input order.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist. Default: skip them.")]
+InPlace = Annotated[bool, typer.Option("--in-place", help="Let results replace the photos themselves.")]
+FaceOption = Annotated[
+    Any, typer.Option("--face", metavar="all|largest|N", parser=_face, help="Which faces; N counts from 1 by falling area.")
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where networks run; an explicit device never falls back.")]
+Seed = Annotated[int, typer.Option("--seed", help="For verbs that draw random numbers; this one draws none.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; failures are always told.")]
+MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, help="Larger photos are refused before they are decoded.")]
+MAX_PIXELS = 50_000_000
+
+
+@app.command(epilog="A photo without faces is done, not failed.")
+def detect(
+    photos: Photos,
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME|PATH", help="yolo, or the weights file or run folder of a detector.")
+    ] = "yolo",
+    min_score: Annotated[
+        float, typer.Option("--min-score", min=0, max=1, callback=_finite, help="Lower finds more faces and more that are none.")
+    ] = 0.5,
+    out: OutCopy = None,
+    json: Json = False,
+    face: FaceOption = "all",
+    overwrite: Overwrite = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    device: DeviceOption = Device.auto,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> int:
+    """Find faces: boxes and scores."""
+    from visagist.apps import verbs
+
+    options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels)
+    return verbs.detect(options, model=model, min_score=min_score, face=face, device=device.value)
+
+
+@app.command(epilog="A photo without faces is done, not failed.")
+def landmarks(
+    photos: Photos,
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME|PATH", help="landmarks68, or the weights file or run folder of such a system.")
+    ] = "landmarks68",
+    out: OutCopy = None,
+    json: Json = False,
+    face: FaceOption = "all",
+    overwrite: Overwrite = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    device: DeviceOption = Device.auto,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> int:
+    """Find the 68 points of faces and the pose of heads."""
+    from visagist.apps import verbs
+
+    options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels)
+    return verbs.landmarks(options, model=model, face=face, device=device.value)
+
+
+@app.command(epilog="A photo without faces fails. Everything but the lips stays as it is.")
+def makeup(
+    photos: Photos,
+    finish: Annotated[
+        Finish,
+        typer.Option("--finish", help="glazed (saturated red), glossy (light, shiny), tint (any colour).", show_default=False),
+    ],
+    shade: Annotated[str, typer.Option("--shade", metavar="'#RRGGBB'", callback=_shade, help="The colour of a tint.")] = "#b0123a",
+    strength: Annotated[float, typer.Option("--strength", min=0, max=1, callback=_finite, help="How much of it.")] = 1.0,
+    out: OutResult = None,
+    in_place: InPlace = False,
+    json: Json = False,
+    face: FaceOption = "all",
+    overwrite: Overwrite = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    device: DeviceOption = Device.auto,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> int:
+    """Paint lips."""
+    from visagist.apps import verbs
+
+    options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels, in_place=in_place, edits=True)
+    return verbs.makeup(options, finish=finish.value, shade=shade, strength=strength, face=face, device=device.value)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code. Settings of the process are made here and nowhere else."""
+    process.settle()
+    process.stop_politely()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not stop the batch
+    return cast(int, typer.main.get_command(app).main(arguments, prog_name="visagist", standalone_mode=False))

@@ -1,0 +1,229 @@
+"""The verbs that work through photos: open, ask the waist, print and write. One function per verb; `_through` is the batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from visagist.apps import batch
+from visagist.apps.batch import Job, Tally
+from visagist.apps.report import Report, printable
+from visagist.errors import OutputError, VisagistError
+
+if TYPE_CHECKING:
+    from visagist.photo.face import Face
+    from visagist.photo.photo import Photo
+
+Record = dict[str, Any]
+FaceChoice = int | str  # "all", "largest", or a number from 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all verbs of photos share. `edits`: the verb always writes a result; otherwise only where `out` is given."""
+
+    photos: Sequence[str]
+    out: str | None
+    json: bool
+    quiet: bool
+    overwrite: bool
+    max_pixels: int
+    in_place: bool = False
+    edits: bool = False
+
+
+FACE_COLUMNS = {"face": 4, "label": 6, "score": 5, "left": 8, "top": 8, "width": 8, "height": 8}
+
+
+def detect(options: Options, *, model: str, min_score: float, face: FaceChoice, device: str) -> int:
+    """Print the boxes of faces; with `out` also write copies with the boxes drawn. Returns the exit code."""
+    from visagist import api
+
+    def do(job: Job) -> Record:
+        photo = _open(job, options)
+        numbered = _chosen(api.detect(photo, model=model, min_score=min_score, device=device), face)
+        _write_drawn(photo, numbered, job, options, "detect", model, device, {"min_score": min_score})
+        return _record(job, photo, numbered)
+
+    return _through(options, "detect", do, FACE_COLUMNS, _face_cells, "searched")
+
+
+def landmarks(options: Options, *, model: str, face: FaceChoice, device: str) -> int:
+    """Print boxes, points and pose of faces; with `out` also write copies with the points drawn. Returns the exit code."""
+    from visagist import api
+
+    def do(job: Job) -> Record:
+        photo = _open(job, options)
+        numbered = _chosen(api.detect(photo, device=device), face)
+        found = api.landmarks(photo, tuple(numbered.values()), model=model, device=device)
+        numbered = dict(zip(numbered, found, strict=True))
+        _write_drawn(photo, numbered, job, options, "landmarks", model, device, {})
+        return _record(job, photo, numbered)
+
+    columns = {**FACE_COLUMNS, "points": 9, "yaw": 5, "pitch": 5, "roll": 5}
+    return _through(options, "landmarks", do, columns, _landmark_cells, "searched")
+
+
+def makeup(options: Options, *, finish: str, shade: str, strength: float, face: FaceChoice, device: str) -> int:
+    """Paint lips and write the result. Returns the exit code."""
+    from visagist import api
+
+    def do(job: Job) -> Record:
+        assert job.out is not None
+        photo = _open(job, options)
+        faces = api.landmarks(photo, api.detect(photo, device=device), device=device)
+        painted = api.makeup(
+            photo,
+            finish=finish,  # type: ignore[arg-type]  # the command line has checked it
+            shade=shade,
+            strength=strength,
+            face=face,
+            faces=faces,
+            device=device,
+        )
+        painted.save(job.out, overwrite=options.overwrite or job.in_place)
+        return _record(job, photo, dict(enumerate(faces, 1)))
+
+    def cells(record: Record) -> list[list[str]]:
+        return [[str(len(record["faces"])), printable(record["out"])]]
+
+    return _through(options, "makeup", do, {"faces": 5, "result": 0}, cells, "painted")
+
+
+def _through(
+    options: Options,
+    verb: str,
+    do: Callable[[Job], Record],
+    columns: Mapping[str, int],
+    cells: Callable[[Record], list[list[str]]],
+    noun: str,
+) -> int:
+    """Work through the photos of a command: find them, plan the results, do one after the other, say what happened."""
+    folder = options.out if options.out is not None and os.path.isdir(options.out) else None
+    given_folders = {os.path.realpath(name) for name in options.photos}
+    outside = folder if folder is not None and os.path.realpath(folder) not in given_folders else None
+    jobs, marked = batch.collect(options.photos, outside=outside)
+    if options.edits or options.out is not None:
+        where = {"out": options.out, "in_place": options.in_place, "overwrite": options.overwrite}
+        jobs = batch.plan(jobs, verb, options.photos, **where)  # type: ignore[arg-type]
+    tally = Tally(marked=marked)
+
+    def do_unless_there(job: Job) -> Record | None:
+        report.begins(job)
+        if options.edits and batch.is_there(job, options.overwrite):
+            return None
+        if job.out is not None and not batch.is_there(job, options.overwrite):
+            batch.make_room(job.out)
+        return do(job)
+
+    def done(job: Job, record: Record | None) -> None:
+        if record is None:
+            record = _record(job, None, {})
+            record["skipped"] = True
+        elif options.edits:
+            record["skipped"] = False
+        if options.edits:
+            record["out"] = job.out
+        report.record(record)
+        if not record.get("skipped"):
+            for row in cells(record):
+                report.row(job.name, *row)
+        report.ends()
+
+    def failed(job: Job, error: VisagistError, code: str | None = None) -> None:
+        record = _record(job, None, {})
+        record["error"] = {"code": code or error.code, "message": str(error)}
+        if options.edits:
+            record |= {"out": None, "skipped": False}
+        report.record(record)
+        report.failed(error)
+        report.ends()
+
+    def broken(job: Job, error: Exception) -> None:
+        record = _record(job, None, {})
+        record["error"] = {"code": "internal", "message": f"{type(error).__name__}: {error}"}
+        if options.edits:
+            record |= {"out": None, "skipped": False}
+        report.record(record)
+        report.broken(job.name, error)
+        report.ends()
+
+    with Report(jobs, json=options.json, quiet=options.quiet, columns=columns, noun=noun) as report:
+        batch.work_through(jobs, do_unless_there, done=done, failed=failed, broken=broken, tally=tally)
+    report.summary(tally)
+    return tally.exit_code
+
+
+def _open(job: Job, options: Options) -> Photo:
+    from visagist.photo.photo import Photo
+
+    return Photo.open(job.name, max_pixels=options.max_pixels)
+
+
+def _chosen(faces: Sequence[Face], face: FaceChoice) -> dict[int, Face]:
+    """The faces meant, by their number. No face at all is an answer here, not a failure."""
+    from visagist import api
+
+    if not faces and not isinstance(face, int):
+        return {}
+    chosen = api.choose(faces, face)
+    return {number: one for number, one in enumerate(faces, 1) if any(one is c for c in chosen)}
+
+
+def _write_drawn(
+    photo: Photo,
+    numbered: Mapping[int, Face],
+    job: Job,
+    options: Options,
+    verb: str,
+    model: str,
+    device: str,
+    settings: Mapping[str, Any],
+) -> None:
+    """Write a copy with the faces drawn on it, where that was asked for and is not there yet."""
+    if job.out is None or batch.is_there(job, options.overwrite):
+        return
+    from visagist import catalog
+    from visagist.photo import draw
+    from visagist.photo.photo import Step
+
+    loaded = catalog.load(model, device, verb=verb)
+    every = list(numbered) == list(range(1, len(numbered) + 1))  # the drawing counts from 1 by itself
+    pixels = draw.faces_on(photo.pixels, tuple(numbered.values()), numbers=every)
+    step = Step(verb, loaded.system.name, loaded.card.sha256[:12], dict(settings))
+    try:
+        photo.edited(pixels, step).save(job.out, overwrite=options.overwrite or job.in_place)
+    except OutputError as error:
+        if error.code != "exists":  # another process was quicker with the same copy
+            raise
+
+
+def _record(job: Job, photo: Photo | None, numbered: Mapping[int, Face]) -> Record:
+    """What JSON says of a photo; of one that failed, without a photo."""
+    return {
+        "photo": job.name,
+        "size": None if photo is None else list(photo.size),
+        "faces": [face.as_dict(number) for number, face in numbered.items()],
+        "error": None,
+    }
+
+
+def _face_cells(record: Record) -> list[list[str]]:
+    rows = []
+    for face in record["faces"]:
+        x0, y0, x1, y1 = face["box"]
+        places = [f"{v:.1f}" for v in (x0, y0, x1 - x0, y1 - y0)]
+        rows.append([str(face["index"]), face["label"], f"{face['score']:.2f}", *places])
+    return rows or [["none"] + [""] * (len(FACE_COLUMNS) - 1)]
+
+
+def _landmark_cells(record: Record) -> list[list[str]]:
+    if not record["faces"]:
+        return [["none"] + [""] * (len(FACE_COLUMNS) + 3)]
+    rows = _face_cells(record)
+    for row, face in zip(rows, record["faces"], strict=True):
+        pose = face["pose"]
+        row += [face["scheme"] or "none", *("" if pose is None else f"{pose[axis]:.1f}" for axis in ("yaw", "pitch", "roll"))]
+    return rows
