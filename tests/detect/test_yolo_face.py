@@ -26,7 +26,7 @@ def test_shapes_and_first_scores() -> None:
         assert logits.shape == (2, 64 // stride, 96 // stride)
         assert distances.shape == (*logits.shape, 4)
         assert (distances > 0).all()
-        assert logits.sigmoid().mean() == pytest.approx(0.01, rel=0.3)
+        assert logits.sigmoid().mean().item() == pytest.approx(0.01, rel=0.3)
 
 
 def test_every_parameter_gets_a_gradient() -> None:
