@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import BmpImagePlugin, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
@@ -265,14 +265,15 @@ def _late_png_xmp(stream: IO[bytes]) -> bytes:
 
 def _exif(image: Any, notes: list[str]) -> tuple[int, bytes]:
     """The orientation, 1 to 8, and the EXIF to be written back."""
-    orientation, kept = 1, Image.Exif()
-    if len(image.info.get("exif", b"")) > 1 << 20:  # each entry may claim all the bytes: not worth the memory
+    raw, kept = image.info.get("exif", b""), Image.Exif()
+    orientation = _orientation(raw)
+    if len(raw) > 1 << 20:  # each entry may claim all the bytes: not worth the memory
         notes.append("EXIF metadata are too long and were dropped")
-        return 1, b""
+        return orientation, b""
     with _quiet():
         try:
             found = image.getexif()
-            value = found.get(_ORIENTATION, 1)
+            value = found.get(_ORIENTATION, orientation)  # Pillow knows of one in XMP, too
             orientation = value if isinstance(value, int) and 1 <= value <= 8 else 1
             for tag in _KEPT_TAGS & set(found):
                 kept[tag] = found[tag]
@@ -295,6 +296,21 @@ def _exif(image: Any, notes: list[str]) -> tuple[int, bytes]:
         notes.append("EXIF metadata are too long and were dropped")
         return orientation, b""
     return orientation, written
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation in the main directory of an EXIF block, 1 to 8, also where Pillow gives up on an entry before it."""
+    body = exif.removeprefix(b"Exif\0\0")
+    order: Literal["little", "big"] = "little" if body[:2] == b"II" else "big"
+    start = int.from_bytes(body[4:8], order)
+    for i in range(int.from_bytes(body[start : start + 2], order)):
+        entry = body[start + 2 + 12 * i : start + 14 + 12 * i]
+        if len(entry) < 12:
+            break
+        if entry[:4] == _ORIENTATION.to_bytes(2, order) + (3).to_bytes(2, order):  # a SHORT
+            value = int.from_bytes(entry[8:10], order)
+            return value if 1 <= value <= 8 else 1
+    return 1
 
 
 def _rgb(image: Any, depth: int, notes: list[str]) -> tuple[Any, bytes | None]:
