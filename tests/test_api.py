@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 from torch import nn
 
 import visagist
 from visagist import api, catalog
 from visagist.errors import FaceError, PhotoError, UsageError, WeightsError
+from visagist.photo.boxes import iou
 from visagist.photo.face import Face, Pose, by_falling_area
 from visagist.photo.photo import Photo
 from visagist.recipe import Recipe
@@ -18,6 +20,8 @@ from visagist.weights import store
 
 BOXES = [(60.0, 10.0, 70.0, 22.0), (5.0, 5.0, 45.0, 55.0), (50.0, 30.0, 75.0, 60.0)]
 FACES = by_falling_area([Face(box=box, score=0.9) for box in BOXES])
+REAL = [catalog.SYSTEMS[name] for name in ("yolo", "landmarks68", "lipstick")]
+ASTRONAUT = (172.0, 68.0, 278.0, 196.0)  # about: brows to chin, ear to ear
 CARD = {"input": "RGB", "paper": "none", "command": "visagist train toy", "commercial_use": True}
 
 
@@ -215,3 +219,27 @@ def test_choosing_a_face():
     with pytest.raises(FaceError) as caught:
         api.choose((), 1)
     assert caught.value.code == "no-face"
+
+
+@pytest.mark.skipif(not all(row.bundled for row in REAL), reason="weights of a verb are not bundled yet")
+def test_a_real_portrait_with_the_bundled_weights(monkeypatch):
+    monkeypatch.undo()
+    catalog.forget()
+    portrait = skimage.data.astronaut()
+    faces = visagist.landmarks(portrait, device="cpu")
+    assert len(faces) == 1
+    assert overlap_of(faces[0].box, ASTRONAUT) > 0.5
+    low, high = faces[0].outer_lips.min(0), faces[0].outer_lips.max(0)
+    margin = (high - low).max() * 0.5
+    for finish in ("glazed", "glossy", "tint"):
+        photo = visagist.makeup(portrait, finish=finish, faces=faces, device="cpu")
+        ys, xs = np.nonzero((photo.pixels != portrait).any(2))
+        assert len(xs) > 50
+        assert xs.min() >= low[0] - margin
+        assert xs.max() <= high[0] + margin
+        assert ys.min() >= low[1] - margin
+        assert ys.max() <= high[1] + margin
+
+
+def overlap_of(a, b):
+    return float(iou(np.array([a]), np.array([b]))[0, 0])
