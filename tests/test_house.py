@@ -10,6 +10,7 @@ import tomllib
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -216,6 +217,22 @@ def test_links_between_pages_lead_somewhere() -> None:
                 if "://" not in target and not target.startswith("mailto:") and not (ROOT / path.parent / target).exists():
                     dead.append(f"{path}: {target}")
     assert not dead
+
+
+def test_the_command_line_page_is_what_the_commands_say() -> None:
+    done = subprocess.run([sys.executable, ROOT / "docs" / "command_line.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_recipe_in_contributing_trains(tmp_path: Path) -> None:
+    from visagist.training.data.made_up import items
+    from visagist.training.loop import train
+
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {"__name__": __name__}
+    exec(compile(code, "CONTRIBUTING.md", "exec"), names)
+    weights = train(names["Denoise"](steps=3), items(4, seed=0), tmp_path / "run", system="denoise", workers=0, quiet=True)
+    assert weights.is_file()
 
 
 # ---- dependencies ----
