@@ -20,7 +20,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from visagist.apps import process
+from visagist.apps import learning, process
 from visagist.apps.report import complain, printable
 from visagist.errors import UsageError, VisagistError
 
@@ -30,8 +30,8 @@ WrongCommandLine: type[Any] = typer.BadParameter.__mro__[1]  # what the parser r
 class Front(TyperGroup):
     """The top of the command line: turns whatever happens below into one line and the documented exit code."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **more: Any) -> Any:
-        code = guarded(lambda: TyperGroup.main(self, *args, standalone_mode=False, **more))
+    def main(self, args: Any = None, prog_name: str | None = None, standalone_mode: bool = True, **more: Any) -> Any:
+        code = guarded(lambda: TyperGroup.main(self, args, prog_name, standalone_mode=False, **more))
         if standalone_mode:
             sys.exit(code)
         return code
@@ -44,11 +44,12 @@ def guarded(run: Callable[[], Any]) -> int:
     except WrongCommandLine as error:
         context = error.ctx
         about = context.command_path if context is not None else "visagist"
-        print(f"{about}: [usage] {printable(error.format_message())} See '{about} --help'.", file=sys.stderr)
+        if error.format_message():  # empty where the help was shown instead
+            print(f"{about}: [usage] {printable(error.format_message().rstrip('.'))}; see '{about} --help'", file=sys.stderr)
         return UsageError.exit_code
     except VisagistError as error:
         complain(error)
-        return error.exit_code
+        return 3 if error.exit_code == 1 else error.exit_code  # a failed photo that ends the command was all there was
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted; what was finished is kept", file=sys.stderr)
         return 130
@@ -70,7 +71,7 @@ app = typer.Typer(
     name="visagist",
     cls=Front,
     help="What papers do to photographs of faces, offline, with networks trained here.",
-    epilog="Exit codes: 0 done, 1 some photos failed, 2 wrong usage, 3 all failed, 4 training stopped, 130 interrupted, 70 our own mistake.",
+    epilog="Exit codes: 0 done, 1 some photos failed, 2 wrong usage, 3 all failed, 4 training stopped, 130 interrupted, 70 bug.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -208,6 +209,48 @@ def makeup(
 
     options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels, in_place=in_place, edits=True)
     return verbs.makeup(options, finish=finish.value, shade=shade, strength=strength, face=face, device=device.value)
+
+
+app.add_typer(
+    typer.Typer(cls=learning.Systems, no_args_is_help=True),
+    name="train",
+    help="Train a system: `visagist train SYSTEM --help` shows its settings.",
+)
+app.command(cls=learning.SeveralData)(learning.evaluate)
+
+
+@app.command(epilog="Exit code 2 if weights are damaged, 3 if the photo cannot be read.")
+def doctor(
+    photo: Annotated[str | None, typer.Argument(metavar="[PHOTO]", help="Also look at this photo.", show_default=False)] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+) -> int:
+    """Report versions, processor and weights; of a PHOTO its format, profile and how it was made."""
+    from visagist.apps import doctor as office
+
+    return office.doctor(photo, json=json, max_pixels=max_pixels)
+
+
+@app.command()
+def models(json: Annotated[bool, typer.Option("--json", help="One JSON object per system and line.")] = False) -> int:
+    """List the systems: bundled weights, licence, measured figures."""
+    from visagist.apps import doctor as office
+
+    return office.models(json=json)
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option("-o", "--out", metavar="FILE", help="The sheet.")] = "visagist-demo.png",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the sheet if it exists.")] = False,
+    device: DeviceOption = Device.auto,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> int:
+    """Paint a portrait in the public domain with every finish and write a before/after sheet."""
+    from visagist.apps import demo as show
+
+    return show.demo(out, overwrite=overwrite, device=device.value, quiet=quiet)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,8 @@ import json
 import math
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from visagist.errors import VisagistError
@@ -38,6 +39,18 @@ def _finite(value: Any) -> Any:
 def complain(error: VisagistError) -> None:
     """A failure as one line on stderr."""
     print(error.line(), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def waiting(text: str, quiet: bool) -> Iterator[None]:
+    """A moving sign on a terminal while something long runs."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
 
 
 class Report:

@@ -1,0 +1,273 @@
+"""`visagist train SYSTEM` and `visagist evaluate SYSTEM`. The options of a training come from the fields of its recipe."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from visagist.apps.recipe_options import options_of, values_of
+from visagist.apps.report import as_json, waiting
+from visagist.errors import FaceError, OutputError, PhotoError, TrainingError, UsageError
+
+if TYPE_CHECKING:
+    from visagist.photo.face import Face
+    from visagist.photo.photo import Photo
+    from visagist.recipe import Item
+
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+
+Data = Annotated[
+    list[str],
+    typer.Option("--data", metavar="PATH...", help="One or several sets: folders, or tar + csv as they lie.", show_default=False),
+]
+Out = Annotated[str, typer.Option("--out", "-o", metavar="RUN", help="The run folder.", show_default=False)]
+Fold = Annotated[str, typer.Option("--fold", metavar="train|dev|all", help="Which rows, in sets that have folds.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave damaged rows and pictures out and say how many.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of torch; default: as many as there are cores.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; failures are always told.")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="An explicit device never falls back.")]
+
+
+@contextmanager
+def _as_training() -> Iterator[None]:
+    """A photo that cannot be read or a file that cannot be written ends a training: exit code 4."""
+    try:
+        yield
+    except (PhotoError, FaceError, OutputError) as error:
+        raise TrainingError(error.what, code=error.code, path=error.path, hint=error.hint) from error
+
+
+class SeveralData(TyperCommand):
+    """A command whose `--data A B C` takes everything up to the next option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return TyperCommand.parse_args(self, ctx, spread(args, "--data"))
+
+
+def spread(arguments: Sequence[str], option: str) -> list[str]:
+    """`--data A B` as `--data A --data B`, which is what the parser knows. Nothing behind `--` is touched."""
+    out: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument == "--":
+            return [*out, argument, *rest]
+        out.append(argument)
+        if argument == option and rest and not rest[0].startswith("-"):
+            out.append(rest.pop(0))
+            while rest and not rest[0].startswith("-"):
+                out += [option, rest.pop(0)]
+    return out
+
+
+class Systems(TyperGroup):
+    """`visagist train`: each system of the table is a command, made when it is asked for, because that imports its room."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        from visagist import catalog
+
+        return list(catalog.SYSTEMS)
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        """What the list of systems shows: a name and a line."""
+        from visagist import catalog
+
+        row = catalog.SYSTEMS.get(name)
+        return None if row is None else _command(lambda: 0, name, f"{row.paper} (presets: {', '.join(row.presets)})")
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        return name, training_of(name, _preset_in(args[1:])), args[1:]
+
+
+def _preset_in(arguments: Sequence[str]) -> str | None:
+    """The value of --preset: it decides which other options there are."""
+    found = None
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == "--":
+            break
+        if argument == "--preset":
+            found = following
+        elif argument.startswith("--preset="):
+            found = argument.partition("=")[2]
+    return found
+
+
+def training_of(system: str, preset: str | None) -> Any:
+    """The command `visagist train SYSTEM`, with every field of the preset's recipe as an option."""
+    from visagist import catalog
+
+    row = catalog.system(system)
+    name = preset or row.default_preset
+    recipe = catalog.recipe(system, name)
+    own = {key: p for key, p in inspect.signature(_train, eval_str=True).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    named = Annotated[str, typer.Option("--preset", metavar="|".join(row.presets), help="Which settings are the defaults below.")]
+    own["preset"] = inspect.Parameter("preset", inspect.Parameter.KEYWORD_ONLY, default=name, annotation=named)
+    parameters = {**own, **options_of(recipe, frozenset(own))}
+
+    def run(**given: Any) -> int:
+        changed = catalog.recipe(system, name, **values_of(recipe, given))
+        return _train(system, name, changed, **{key: given[key] for key in own if key != "preset"})
+
+    run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    run.__annotations__ = {key: p.annotation for key, p in parameters.items()}
+    return _command(run, system, f"Train {system} ({name}). {row.paper}")
+
+
+def _command(run: Callable[..., int], name: str, text: str) -> Any:
+    one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    one.command(name, cls=SeveralData, help=text, context_settings=HELP_NAMES)(run)
+    return typer.main.get_command(one)
+
+
+@_as_training()
+def _train(
+    system: str,
+    preset: str,
+    recipe: Any,
+    *,
+    data: Data,
+    out: Out,
+    fold: Fold = "train",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run folder's checkpoint.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same run.")] = 0,
+    device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", metavar="auto|fp32|bf16", help="auto: bf16 where it is native.")
+    ] = "auto",
+    skip_bad: SkipBad = False,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Processes that make examples; the result does not depend on it.")
+    ] = 1,
+    threads: Threads = None,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Training processes on this machine.")] = 1,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Machines that take part.")] = 1,
+    licence: Annotated[str, typer.Option("--licence", help="Terms of the data, for the weights card.")] = "not stated",
+    commercial_use: Annotated[
+        bool, typer.Option("--commercial-use", help="The data's terms allow it; goes onto the card.")
+    ] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Read the data, train, say where the weights are. Returns 0; everything else is raised."""
+    from visagist import catalog
+
+    with _extra("train"):
+        from visagist.training.data.readers import read
+        from visagist.training.loop import train
+
+    items = read(data, fold=fold, needs=recipe.needs, skip_bad=skip_bad)
+    validation = _validation(data, items, recipe.needs) if fold == "train" else []
+    sets = " + ".join(_set_name(path) for path in data)
+    card = {
+        "preset": preset,
+        "paper": catalog.system(system).paper,
+        "trained_on": [{"set": sets, "fold": fold, "count": len(items), "licence": licence}],
+        "commercial_use": commercial_use,
+        "validation_set": sets,
+        "validation_fold": "dev",
+    }
+    weights = train(
+        recipe,
+        items,
+        out,
+        system=system,
+        validation=validation,
+        seed=seed,
+        device=device,
+        precision=precision,
+        resume=resume,
+        workers=workers,
+        threads=threads,
+        processes=processes,
+        nodes=nodes,
+        command=shlex.join(["visagist", *sys.argv[1:]]),
+        card=card,
+        quiet=quiet,
+    )
+    print(os.fspath(weights))
+    return 0
+
+
+def _validation(data: Sequence[str], items: Sequence[Item], needs: Sequence[str]) -> list[Item]:
+    """The dev rows of the same sets. Sets without folds give every row twice; what is learnt from is not measured on."""
+    from visagist.training.data.readers import read
+
+    try:
+        dev = read(data, fold="dev", needs=needs, skip_bad=True)
+    except TrainingError as error:
+        if error.code == "no-data":
+            return []
+        raise
+    learnt = {item.name for item in items}
+    return [item for item in dev if item.name not in learnt]
+
+
+def _set_name(path: str) -> str:
+    return os.path.basename(os.path.normpath(path))
+
+
+@_as_training()
+def evaluate(
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="One of `visagist models`.", show_default=False)],
+    data: Data,
+    weights: Annotated[str | None, typer.Option("--weights", metavar="RUN|FILE", help="Default: what came with visagist.")] = None,
+    fold: Fold = "dev",
+    finder: Annotated[
+        str, typer.Option("--finder", metavar="NAME|PATH", help="Detector whose boxes are used by systems that need boxes.")
+    ] = "yolo",
+    skip_bad: SkipBad = False,
+    threads: Threads = None,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option("--seed", help="For measures that draw random numbers.")] = 0,
+    quiet: Quiet = False,
+) -> int:
+    """Measure a system on labelled data: one JSON object on stdout."""
+    from visagist import api, catalog
+
+    row = catalog.system(system)
+    with redirect_stdout(sys.stderr):  # whatever a library prints, stdout holds the object and nothing else
+        loaded = catalog.load(weights if weights is not None else row.name, device, verb=row.verb)
+        if loaded.system.name != row.name:
+            what = f"these weights are of {loaded.system.name}, not of {row.name}"
+            raise UsageError(what, code="wrong-system", path=loaded.file)
+        from visagist.training.data.readers import read
+        from visagist.training.evaluate import evaluate as measure
+
+        _torch_settings(threads, seed)
+
+        def find(photo: Photo) -> tuple[Face, ...]:
+            return api.detect(photo, model=finder, device=device)
+
+        items = read(data, fold=fold, needs=loaded.recipe.needs, skip_bad=skip_bad)
+        with waiting(f"measuring {system} on {len(items)} items", quiet):
+            measured = measure(loaded.recipe, loaded.nets, items, finder=None if row.verb == "detect" else find)
+    print(as_json(measured), flush=True)
+    return 0
+
+
+def _torch_settings(threads: int | None, seed: int) -> None:
+    import torch
+
+    torch.manual_seed(seed)
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Turns a missing package of an extra into a sentence that says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("visagist"):
+            raise
+        hint = f"pip install 'visagist[{name}]'"
+        raise UsageError(f"this needs the package {error.name}", code="missing-extra", hint=hint) from None
