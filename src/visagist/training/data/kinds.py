@@ -19,12 +19,12 @@ from visagist.errors import TrainingError
 from visagist.photo.face import Face
 from visagist.recipe import Item
 from visagist.training.data.pictures import Picture, Pictures
-from visagist.training.data.tables import Offenders, Row, Table, fact, number
+from visagist.training.data.tables import FOLD_NAMES, Offenders, Row, Table, fact, in_fold, number
 
 POINT_COLUMNS = tuple(f"{axis}{i}" for i in range(68) for axis in "xy")
 PERSON_COLUMNS = ("identity", "person")
-FOLD_NAMES = {"train": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "dev"}
 LIP_FOLDERS = {"bare": ("bare",), "glazed": ("glaze", "glazed"), "glossy": ("gloss", "glossy")}
+PEOPLE = {"people", "person", "persons", "face", "faces", "man", "men", "woman", "women", "child", "children", "human", "humans"}
 SLACK = 0.25  # points may lie this much of the picture's size outside of it: faces are cut by the border
 
 
@@ -41,11 +41,6 @@ def rows_by_file(sheets: Iterable[Table]) -> dict[str, Row]:
             name = row.cells["file"]
             merged[name] = Row(row.line, {**merged[name].cells, **row.cells}) if name in merged else row
     return merged
-
-
-def in_fold(row: Row, fold: str | None) -> bool:
-    """Whether a row belongs to the fold; every row does when there is no fold column or no fold is asked for."""
-    return fold in (None, "all") or row.cells.get("fold", fold) == fold
 
 
 def frames(sheet: Table, pictures: Pictures, attributes: Mapping[str, Row], fold: str | None, offenders: Offenders) -> list[Item]:
@@ -169,6 +164,7 @@ def is_lips(pictures: Pictures) -> bool:
 def classes(pictures: Pictures, fold: str | None, names: Sequence[str] | None = None) -> list[Item]:
     """Pictures in folders named after their class: `cat/1.jpg`, or `train/cat/1.jpg` and `test/cat/1.jpg`, which are folds.
 
+    Pictures of a class in a fold show that class alone, so unless it is one of people they hold no face and are complete.
     `label` counts through the class names in alphabetical order (`names`, or those found), facts["class"] is the name.
     Pictures in no folder, or in nothing but a fold's folder, get no label.
     """
@@ -187,7 +183,7 @@ def classes(pictures: Pictures, fold: str | None, names: Sequence[str] | None = 
         Item(
             picture.name,
             picture,
-            complete=False,
+            complete=part is not None and of is not None and not PEOPLE & set(of.lower().replace("-", "_").split("_")),
             label=None if of is None else index[of],
             facts={**base, **({"fold": part} if part else {}), **({"class": of} if of else {})},
         )

@@ -77,22 +77,26 @@ class Picture:
 
 
 class Pictures(Mapping[str, Picture]):
-    """Pictures by name. A name that is not there is looked up by its last part where that is unambiguous."""
+    """Pictures by name; also by the last parts of a name where only one fits (`a.jpg` or `cats/a.jpg` for `images/cats/a.jpg`)."""
 
     def __init__(self, where: Path, found: Sequence[Picture]) -> None:
         self.where = where
         self.by_name = {picture.name: picture for picture in found}
-        self.by_last: dict[str, Picture | None] = {}
+        self.by_last: dict[str, list[Picture]] = {}
         for picture in found:
-            last = PurePosixPath(picture.name).name
-            self.by_last[last] = None if last in self.by_last else picture
+            self.by_last.setdefault(PurePosixPath(picture.name).name, []).append(picture)
 
     def __getitem__(self, name: str) -> Picture:
         name = name.replace("\\", "/").removeprefix("./")
-        picture = self.by_name.get(name) or self.by_last.get(PurePosixPath(name).name)
-        if picture is None:
+        if name in self.by_name:
+            return self.by_name[name]
+        alike = self.by_last.get(PurePosixPath(name).name, [])
+        fitting = [picture for picture in alike if f"/{picture.name}".endswith(f"/{name}")]
+        if len(fitting) != 1 and len(alike) == 1:  # the list was written for another folder: VOC/JPEGImages/a.jpg for a.jpg
+            fitting = alike
+        if len(fitting) != 1:
             raise KeyError(name)
-        return picture
+        return fitting[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.by_name)

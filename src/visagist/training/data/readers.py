@@ -5,7 +5,7 @@ csv of 68 points for pictures of another path. What it is, is seen from the csv 
 name:
 
     csv with file, x0, y0 ... x67, y67          faces with 68 points; without pictures beside it: points for the other paths
-    csv with file, xmin, ymin, xmax, ymax       boxes (annotations.py); so are VOC, WIDER FACE, COCO and darknet files
+    csv with file, xmin, ymin, xmax, ymax       boxes (boxed.py); so are VOC, WIDER FACE, COCO and darknet files
     csv with file, synset, class                pictures without faces
     csv with file                               portraits: one person a picture
     folders bare and glaze or gloss             lips
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from visagist.errors import TrainingError
 from visagist.recipe import Item
-from visagist.training.data import annotations, kinds
+from visagist.training.data import boxed, kinds
 from visagist.training.data.pictures import Pictures, pictures_of
 from visagist.training.data.tables import Offenders, Table, table
 
@@ -82,7 +82,7 @@ def _sets(path: Path) -> list[Path]:
         return [path]
     inside = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
     described = any(p.is_file() and p.suffix.lower() in (".csv", ".tar", ".json", ".txt", ".xml") for p in inside)
-    if described or annotations.sniff(path):
+    if described or boxed.sniff(path):
         return [path]
     sets = [p for p in inside if p.is_dir() and (any(p.glob("*.csv")) or any(p.glob("*.tar")))]
     return sets or [path]
@@ -93,7 +93,7 @@ def _read_set(path: Path, fold: str | None, offenders: Offenders, points: list[T
     folder = path if path.is_dir() else path.parent
     suffix = "" if path.is_dir() else path.suffix.lower()
     if suffix not in ("", ".csv", ".tar"):
-        return annotations.read(path, offenders)
+        return boxed.read(path, fold, offenders)
     pictures = pictures_of(folder if suffix == ".csv" else path)
     tables = [table(p) for p in sorted(folder.glob("*.csv"))]
     if kinds.is_lips(pictures):
@@ -101,17 +101,17 @@ def _read_set(path: Path, fold: str | None, offenders: Offenders, points: list[T
 
     tables = [t for t in tables if t.has("file")]
     named = [t for t in tables if t.path == path] if suffix == ".csv" else tables
-    boxed = [t for t in named if annotations.is_boxes(t)]
-    lists = sorted((t for t in named if t not in boxed and not kinds.is_pointed(t)), key=lambda t: _rank(t, folder))
+    boxes = [t for t in named if boxed.is_boxes(t)]
+    lists = sorted((t for t in named if t not in boxes and not kinds.is_pointed(t)), key=lambda t: _rank(t, folder))
     pointed = [t for t in named if kinds.is_pointed(t)]
     beside = [t for t in pointed if _only_describes(t, lists, pictures)]  # landmarks68.csv
     points += beside
     pointed = [t for t in pointed if t not in beside]
-    main = boxed or pointed or lists[:1]
-    facts = kinds.rows_by_file(t for t in tables if t not in main and not kinds.is_pointed(t) and not annotations.is_boxes(t))
+    main = boxes or pointed or lists[:1]
+    facts = kinds.rows_by_file(t for t in tables if t not in main and not kinds.is_pointed(t) and not boxed.is_boxes(t))
 
-    if boxed:
-        return [item for t in boxed for item in annotations.boxes(t, pictures, fold, offenders)]
+    if boxes:
+        return [item for t in boxes for item in boxed.csv_boxes(t, pictures, fold, offenders)]
     if pointed:
         return [item for t in pointed for item in kinds.frames(t, pictures, facts, fold, offenders)]
     if lists:
@@ -119,8 +119,8 @@ def _read_set(path: Path, fold: str | None, offenders: Offenders, points: list[T
         return reader(lists[0], pictures, facts, fold, offenders)
     if beside:
         return []
-    if annotations.sniff(folder) and path.is_dir():
-        return annotations.read(path, offenders)
+    if boxed.sniff(folder) and path.is_dir():
+        return boxed.read(path, fold, offenders)
     if not pictures:
         raise kinds.no_data(path, "no pictures here")
     class_folders.append(pictures)

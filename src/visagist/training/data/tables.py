@@ -14,6 +14,8 @@ from visagist.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
+FOLD_NAMES = {"train": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "dev"}
+
 
 class Offenders:
     """Collects bad entries of a data set. `settle` refuses the set and names the first five, or logs how many were skipped."""
@@ -112,3 +114,8 @@ def fact(text: str) -> float | str:
         return number(text)
     except ValueError:
         return text
+
+
+def in_fold(row: Row, fold: str | None) -> bool:
+    """Whether a row belongs to the fold; every row does when there is no fold column or no fold is asked for."""
+    return fold in (None, "all") or row.cells.get("fold", fold) == fold
