@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "api": ("catalog", "photo", "head"),
     "apps": ("api", "catalog", "training", "photo", "weights"),
     "__init__": ("api", "catalog", "photo", "training"),
+    "__main__": ("apps",),
 }
 # What a package is called when imported, where that is not its name.
 IMPORTED_AS = {"pillow": "PIL", "opencv-python-headless": "cv2", "scikit-image": "skimage"}
