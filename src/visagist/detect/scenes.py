@@ -175,7 +175,12 @@ def _dressed(tile: np.ndarray, points: np.ndarray, pool: Pool, rng: np.random.Ge
     if rng.random() < 0.6:
         lift = rng.uniform(-0.02, 0.12)
         ends = [right + (right - left) * rng.uniform(0.05, 0.3), left + (left - right) * rng.uniform(0.05, 0.3)]
-        outline = [ends[0] + up * lift, ends[1] + up * lift, ends[1] + up * rng.uniform(0.4, 0.8), ends[0] + up * rng.uniform(0.4, 0.8)]
+        outline = [
+            ends[0] + up * lift,
+            ends[1] + up * lift,
+            ends[1] + up * rng.uniform(0.4, 0.8),
+            ends[0] + up * rng.uniform(0.4, 0.8),
+        ]
         cv2.fillConvexPoly(mask, np.round(np.array(outline) * 16).astype(np.int32), 255, cv2.LINE_8, 4)
         item = pool.without_face[int(rng.integers(len(pool.without_face)))] if pool.without_face else None
         cover = _part(pool, item, w, h, rng, least=0.1) if item else np.full_like(tile, rng.integers(0, 256, 3))
@@ -223,7 +228,7 @@ def _shifted(boxes: list[Labelled], x: float, y: float) -> list[Labelled]:
 
 
 def _other_tile(pool: Pool, w: int, h: int, rng: np.random.Generator) -> np.ndarray:
-    """A tile that holds no face: part of a person beside the face, of a small labelled picture, of a background, or clouds of colour."""
+    """A tile that holds no face: part of a person beside the face, of some picture, or clouds of colour."""
     kind = rng.random()
     if kind < 0.30 and pool.people:
         tile = _beside_face(pool, pool.people[int(rng.integers(len(pool.people)))], w, h, rng)
@@ -328,5 +333,5 @@ def _spoiled(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         canvas = np.clip(canvas + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.35:
         ok, data = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])
-        canvas = cv2.imdecode(data, cv2.IMREAD_COLOR) if ok else canvas
+        canvas = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)) if ok else canvas
     return canvas

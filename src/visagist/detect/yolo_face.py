@@ -4,8 +4,8 @@ Paper   J. Redmon, S. Divvala, R. Girshick, A. Farhadi, "You Only Look Once", CV
         one pass, a grid of cells, and the cell that holds the centre of a face answers for it (`yolo.py` has that network).
         What v1 cannot do, find faces of a few pixels beside faces that fill the picture, is mended with
         T.-Y. Lin et al., "Feature Pyramid Networks", CVPR 2017: grids at strides 4, 8, 16 and 32;
-        Z. Tian et al., "FCOS", ICCV 2019: a cell says how far it is to the four sides, no anchors, only cells near the centre answer;
-        X. Li et al., "Generalized Focal Loss", NeurIPS 2020, eq. 2: the score is trained towards the IoU of the box (quality focal);
+        Z. Tian et al., "FCOS", ICCV 2019: a cell near the centre says how far it is to the four sides, without anchors;
+        X. Li et al., "Generalized Focal Loss", NeurIPS 2020, eq. 2: the score is trained towards the IoU of the box;
         H. Rezatofighi et al., "Generalized IoU", CVPR 2019: the loss of the box.
 Input   RGB [B, 3, H, W] in [-1, 1], H and W multiples of 32
 Output  per cell a logit and distances to the left, top, right and bottom side of the face box
@@ -37,7 +37,7 @@ REACH = ((0.0, 26.0), (20.0, 60.0), (48.0, 130.0), (104.0, 1e9))
 MOST = 192  # faces a training scene may ask for; further ones, the smallest, are ignored
 
 
-# ---- networks ------------------------------------------------------------------------------------------------------------------
+# ---- networks --------------------------------------------------------------------------------------------------------
 
 
 class Conv(nn.Sequential):
@@ -87,8 +87,10 @@ class FaceNet(nn.Module):
             Conv(a, b, kernel=1) if a != b else nn.Identity() for a, b in zip(features[1:], features[:-1], strict=True)
         )
         self.head = nn.ModuleList(Conv(f, f) for f in features)
-        self.answer = nn.ModuleList(nn.Conv2d(f, 5, 1) for f in features)
-        for last in self.answer:
+        last_layers = [nn.Conv2d(f, 5, 1) for f in features]
+        self.answer = nn.ModuleList(last_layers)
+        for last in last_layers:
+            assert last.bias is not None
             nn.init.normal_(last.weight, std=0.01)
             nn.init.constant_(last.bias[:1], -4.6)  # every cell starts at a score of 0.01 (focal loss paper, section 4.1)
             nn.init.constant_(last.bias[1:], 1.0)
@@ -111,7 +113,7 @@ class FaceNet(nn.Module):
         return out
 
 
-# ---- which cell answers for which face -------------------------------------------------------------------------------------------
+# ---- which cell answers for which face -------------------------------------------------------------------------------
 
 
 def cell_centres(height: int, width: int, stride: int) -> Tensor:
@@ -154,7 +156,7 @@ def assign(boxes: Tensor, ignored: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(all_index), torch.cat(all_asked)
 
 
-# ---- losses ------------------------------------------------------------------------------------------------------------------------
+# ---- losses ----------------------------------------------------------------------------------------------------------
 
 
 def quality_focal(logits: Tensor, quality: Tensor, beta: float = 2.0) -> Tensor:
@@ -199,7 +201,7 @@ def finder_loss(out: Sequence[tuple[Tensor, Tensor]], boxes: Tensor, ignored: Te
     return {"score": score_loss / count, "box": box_loss / count}
 
 
-# ---- recipe ------------------------------------------------------------------------------------------------------------------------
+# ---- recipe ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
