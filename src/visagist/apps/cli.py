@@ -30,9 +30,10 @@ WrongCommandLine: type[Any] = typer.BadParameter.__mro__[1]  # what the parser r
 class Front(TyperGroup):
     """The top of the command line: turns whatever happens below into one line and the documented exit code."""
 
-    def main(self, args: Any = None, prog_name: str | None = None, standalone_mode: bool = True, **more: Any) -> Any:
-        code = guarded(lambda: TyperGroup.main(self, args, prog_name, standalone_mode=False, **more))
-        if standalone_mode:
+    def main(self, *args: Any, **more: Any) -> Any:
+        alone = more.pop("standalone_mode", True)
+        code = guarded(lambda: TyperGroup.main(self, *args, **{**more, "standalone_mode": False}))
+        if alone:
             sys.exit(code)
         return code
 

@@ -18,10 +18,11 @@ CELL = 384  # side of a picture on the sheet, in pixels
 
 def demo(out: str, *, overwrite: bool, device: str, quiet: bool) -> int:
     """Find the face and the points of `skimage.data.astronaut()`, paint it with every finish, write the sheet. Returns 0."""
-    if not overwrite and os.path.lexists(out):
-        raise OutputError(
-            "the file exists already", code="exists", path=out, hint="replace it with --overwrite, or name another with -o"
-        )
+    from visagist.photo.photo import Photo, Step, is_marked
+
+    if os.path.lexists(out) and not (overwrite or is_marked(out)):  # an earlier sheet of ours may go
+        hint = "replace it with --overwrite, or name another with -o"
+        raise OutputError("the file exists already", code="exists", path=out, hint=hint)
     batch.make_room(out)
     from skimage.data import astronaut  # Eileen Collins, NASA 1992, public domain; comes with scikit-image
 
