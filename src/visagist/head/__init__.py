@@ -1,1 +1,1 @@
-"""Three-dimensional geometry of the head. NumPy only."""
+"""3D geometry of heads; NumPy only."""

@@ -1,1 +1,1 @@
-"""Find the points of a face and the pose of the head."""
+"""Room: points on a face. One file a system; see docs/landmarks.md."""
