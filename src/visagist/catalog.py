@@ -76,10 +76,10 @@ SYSTEMS: dict[str, System] = {
         System(
             name="lipstick",
             verb="makeup",
-            paper="Three-layer ELU fully convolutional network for lip colour (seed document 000)",
+            paper="Three-layer ELU fully convolutional network for lip colour (a training text without a publication, 2018)",
             presets={
                 "residual": ("visagist.makeup.lipstick:Lipstick", {}),
-                "seed": ("visagist.makeup.lipstick:Lipstick", {}),
+                "seed": ("visagist.makeup.lipstick:SeedLipstick", {}),
             },
         ),
     )
