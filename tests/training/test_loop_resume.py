@@ -137,6 +137,45 @@ def test_ctrl_c_then_resume_equals_a_straight_run(stage, step, straight, tmp_pat
     same(tmp_path, straight)
 
 
+@dataclass(frozen=True)
+class Patient(Recipe):
+    """Long enough that a line of the log is a mean over several steps; stops early."""
+
+    def networks(self):
+        return {"net": nn.Linear(1, 1)}
+
+    def stages(self):
+        sgd = lambda nets: {"net": torch.optim.SGD(nets["net"].parameters(), 1e-3)}  # noqa: E731
+        return (Stage("only", ("net",), step=self.step, optimizers=sgd, steps=500, watch="error", patience=3),)
+
+    def example(self, item, rng):
+        return {"x": rng.normal(size=1)}
+
+    def step(self, run, batch):
+        at(run)
+        loss = run.nets["net"](batch["x"]).square().mean()
+        run.update("net", loss)
+        return {"loss": loss}
+
+    def measure(self, nets, items, tools):
+        return {"error": 1.0, "n": len(items)}
+
+
+def test_means_of_the_log_and_patience_outlive_an_interruption(tmp_path, monkeypatch):
+    def interrupt(run):
+        if run.step == 102:  # within a line of five steps, after two of four measurements
+            signal.raise_signal(signal.SIGINT)
+
+    go(tmp_path / "a", recipe=Patient(), measure_every=50)
+    assert log(tmp_path / "a")[-1]["step"] == 200
+    monkeypatch.setattr(sys.modules[__name__], "at", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "b", recipe=Patient(), measure_every=50)
+    monkeypatch.undo()
+    go(tmp_path / "b", recipe=Patient(), measure_every=50, resume=True)
+    same(tmp_path / "b", tmp_path / "a")
+
+
 def test_checkpoints_at_every_step_change_nothing(straight, tmp_path):
     go(tmp_path, every_minutes=0)
     same(tmp_path, straight)

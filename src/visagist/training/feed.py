@@ -46,7 +46,7 @@ def batches(
         context = "fork"  # items stay shared with this process and need not be picklable
     loader = DataLoader(
         _Examples(recipe, items, seed, stage),
-        batch_sampler=_Order(len(items), seed, stage, batch, first, last, rank, world),  # type: ignore[arg-type]
+        batch_sampler=_Order(len(items), seed, stage, batch, first, last, rank, world),
         num_workers=workers,
         worker_init_fn=_quiet_worker if workers else None,
         collate_fn=_collate,

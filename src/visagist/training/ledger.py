@@ -114,7 +114,7 @@ class Ledger:
         (self.folder / "log.jsonl").unlink(missing_ok=True)
         return None
 
-    def _compare(self, file: Path, settings: dict[str, Any]) -> None:
+    def _compare(self, file: Path, settings: Mapping[str, Any]) -> None:
         try:
             old = json.loads(file.read_text())
         except (OSError, ValueError) as error:

@@ -164,8 +164,8 @@ def _loop(work: _Work, state: State, progress: Progress, stop: StopRequest) -> N
         state.set_rates()
         torch.manual_seed(_seed(work.seed, state.index, run.step, fabric.global_rank))
         scalars = stage.step(run, batch)
-        due = stop.asked or time.monotonic() - written > work.checkpoint_every
-        scalars, stopping, due = _agree(fabric, scalars, stop.asked, due)
+        overdue = time.monotonic() - written > work.checkpoint_every
+        scalars, stopping, overdue = _agree(fabric, scalars, stop.asked, overdue)
         state.count(scalars)
         progress.step(scalars)
 
@@ -178,7 +178,7 @@ def _loop(work: _Work, state: State, progress: Progress, stop: StopRequest) -> N
             if state.exhausted:
                 progress.say(f"{stage.name}: no better {stage.watch} in {stage.patience} measurements, stopped at step {run.step}")
                 return
-        if due:
+        if stopping or overdue:
             ledger.write_checkpoint(state.saved())
             written = time.monotonic()
         if stopping:
@@ -204,6 +204,7 @@ def _measure(work: _Work, state: State, progress: Progress, batch: Batch | None)
     """Measure and preview the networks as they would be shipped, without a trace in the training."""
     name, step, shown = state.stage.name, state.run.step, state.shown()
     metrics: dict[str, float] = {}
+    progress.note("measuring")
     if work.fabric.is_global_zero:
         for net in shown.values():
             net.eval()
@@ -229,8 +230,8 @@ def _agree(fabric: Fabric, scalars: Mapping[str, Tensor | float], *wishes: bool)
         return _numbers(scalars), wishes[0], wishes[1]
     numbers = _numbers(scalars)
     told = torch.tensor([*numbers.values(), *wishes], dtype=torch.float64, device=fabric.device)
-    *means, stopping, due = fabric.all_reduce(told).tolist()  # type: ignore[union-attr]
-    return dict(zip(numbers, means, strict=True)), stopping > 0, due > 0
+    *means, first, second = fabric.all_reduce(told).tolist()  # type: ignore[union-attr]
+    return dict(zip(numbers, means, strict=True)), first > 0, second > 0
 
 
 def _seed(*numbers: int) -> int:

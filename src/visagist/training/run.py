@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from visagist.errors import UsageError
 from visagist.recipe import Item
 
 EVERY = 30.0  # seconds between plain progress lines
+RECENT = 200  # steps from which the time left is foretold: machines are shared, their pace changes
 
 
 def choose_device(name: str) -> torch.device:
@@ -118,16 +120,17 @@ class Progress:
     def stage(self, name: str, steps: int, done: int, batch: int) -> None:
         """A stage begins (or goes on) at step `done`."""
         self._name, self._steps, self._done, self._batch = name, steps, done, batch
-        self._since, self._from = time.monotonic(), done
-        self._told = self._since
+        self._told = time.monotonic()
+        self._recent = deque([self._told], maxlen=RECENT)
         if self._bar is not None:
             self._task = self._bar.add_task(name, total=steps, completed=done, note="")
 
-    def step(self, scalars: dict[str, float]) -> None:
+    def step(self, scalars: Mapping[str, float]) -> None:
         """One step is done."""
         self._done += 1
         now = time.monotonic()
-        per_second = (self._done - self._from) / max(now - self._since, 1e-6)
+        self._recent.append(now)
+        per_second = (len(self._recent) - 1) / max(now - self._recent[0], 1e-6)
         self.rate = per_second * self._batch
         text = "  ".join(f"{name} {value:.4g}" for name, value in scalars.items())
         if self._bar is not None:
@@ -136,6 +139,11 @@ class Progress:
             self._told = now
             left = (self._steps - self._done) / per_second
             self.say(f"{self._name} {self._done}/{self._steps}  {text}  {self.rate:.0f} examples/s  {_clock(left)} left")
+
+    def note(self, text: str) -> None:
+        """What is being done between two steps, beside the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, note=text)
 
     def say(self, text: str) -> None:
         """A line on stderr."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
@@ -59,7 +59,7 @@ class State:
             self.averages = {name: copy.deepcopy(net).requires_grad_(False).eval() for name, net in trained.items()}
         optimizers = stage.optimizers(nets) if stage.optimizers is not None else {}
         self.rates = {name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in optimizers.items()}
-        mean = fabric.all_reduce if fabric.world_size > 1 else None  # type: ignore[assignment]
+        mean = cast("Callable[[Tensor], Tensor]", fabric.all_reduce) if fabric.world_size > 1 else None
         self.run = Run(dict(nets), optimizers, stage, 0, fabric.device, precision, fabric.backward, mean)
         self.set_modes()
 
