@@ -1,7 +1,4 @@
-"""Every finish on one photo, beside it: me.glazed.jpg, me.glossy.jpg, me.tint.jpg.
-
-    python examples/every_finish.py me.jpg
-"""
+"""Every finish on one photo: `python examples/every_finish.py me.jpg` writes me.glazed.jpg, me.glossy.jpg and me.tint.jpg."""
 
 from __future__ import annotations
 
