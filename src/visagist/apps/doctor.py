@@ -35,11 +35,9 @@ BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}  # of /pr
 
 def doctor(photo: str | None, *, json: bool, max_pixels: int) -> int:
     """Report on the installation, the weights and one photo if given. Returns the exit code: 2 bad weights, 3 bad photo."""
-    import visagist
-
     failures: list[VisagistError] = []
     report: dict[str, Any] = {
-        "visagist": visagist.__version__,
+        "visagist": _version("visagist") or "0+source",
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "packages": {name: _version(name) for name in PACKAGES},

@@ -20,7 +20,6 @@ from visagist.errors import FaceError, OutputError, PhotoError, TrainingError, U
 if TYPE_CHECKING:
     from visagist.photo.face import Face
     from visagist.photo.photo import Photo
-    from visagist.recipe import Item
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
@@ -196,7 +195,7 @@ def _train(
     return 0
 
 
-def _validation(data: Sequence[str], items: Sequence[Item], needs: Sequence[str]) -> list[Item]:
+def _validation(data: Sequence[str], items: Sequence[Any], needs: Sequence[str]) -> list[Any]:
     """The dev rows of the same sets. Sets without folds give every row twice; what is learnt from is not measured on."""
     from visagist.training.data.readers import read
 

@@ -13,17 +13,14 @@ import textwrap
 import tokenize
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
-
-if TYPE_CHECKING:
-    from visagist.recipe import Recipe
 
 PANEL = "Settings of the recipe"
 
 
-def options_of(recipe: Recipe, taken: frozenset[str] = frozenset()) -> dict[str, inspect.Parameter]:
+def options_of(recipe: Any, taken: frozenset[str] = frozenset()) -> dict[str, inspect.Parameter]:
     """For each field a keyword parameter that typer understands; the recipe's values are the defaults.
 
     taken  names that the command uses itself; a field of such a name is our mistake: ValueError
@@ -44,12 +41,12 @@ def options_of(recipe: Recipe, taken: frozenset[str] = frozenset()) -> dict[str,
             kind, default = str, _as_text(default)
             option = typer.Option(flag, metavar="A,B,...", help=text, rich_help_panel=PANEL)
         made[field.name] = inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_annotated(kind, option)
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
         )
     return made
 
 
-def values_of(recipe: Recipe, given: Mapping[str, Any]) -> dict[str, Any]:
+def values_of(recipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields among what the command was given, as the recipe wants them; texts of tuples are taken apart."""
     return {field.name: _read(given[field.name], getattr(recipe, field.name)) for field in fields(recipe)}
 
@@ -68,12 +65,6 @@ def comments_of(cls: type) -> dict[str, str]:
             if field:
                 found[field[1]] = token.string.lstrip("# ")
     return found
-
-
-def _annotated(kind: type, option: Any) -> Any:
-    from typing import Annotated
-
-    return Annotated[kind, option]
 
 
 def _as_text(value: Any) -> str:
