@@ -192,7 +192,7 @@ def test_another_seed_changes_something(straight, tmp_path):
     assert (tmp_path / "weights.safetensors").read_bytes() != (straight / "weights.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("moment", ["half-written", "written", "step"])
+@pytest.mark.parametrize("moment", ["half-written", *(pytest.param(m, marks=pytest.mark.long) for m in ("written", "step"))])
 def test_kill_9_loses_nothing_that_was_saved(moment, straight, tmp_path):
     command = [sys.executable, __file__, str(tmp_path), moment]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, check=False)
