@@ -213,7 +213,7 @@ def _bits(image: Any, stream: IO[bytes], format_: str) -> int:
 def _encoding(image: Any, stream: IO[bytes], format_: str) -> Encoding:
     dpi = _dpi(image.info.get("dpi"))
     if format_ == "JPEG":
-        used = [layer[3] for layer in image.layer[:2]]  # (id, vertical, horizontal, table) of each component
+        used = [layer[3] for layer in image.layer[:2]]  # (id, samples across, samples down, table) of each component
         tables = tuple(tuple(image.quantization[i]) for i in used if i in image.quantization)
         return Encoding(tables=tables, subsampling=_subsampling(image.layer), progressive="progressive" in image.info, dpi=dpi)
     if format_ == "WEBP":
@@ -228,7 +228,7 @@ def _subsampling(layers: list[tuple[int, int, int, int]]) -> int:
     """Pillow's number for the chroma subsampling; the next finer one it can write where it cannot write the very same."""
     if len(layers) != 3:
         return 0
-    across, down = layers[0][2] / max(1, layers[1][2]), layers[0][1] / max(1, layers[1][1])
+    across, down = layers[0][1] / max(1, layers[1][1]), layers[0][2] / max(1, layers[1][2])
     return 0 if across < 2 else 1 if down < 2 else 2
 
 
@@ -276,9 +276,10 @@ def _exif(image: Any, notes: list[str]) -> tuple[int, bytes]:
             value = found.get(_ORIENTATION, orientation)  # Pillow knows of one in XMP, too
             orientation = value if isinstance(value, int) and 1 <= value <= 8 else 1
             for tag in _KEPT_TAGS & set(found):
-                kept[tag] = found[tag]
+                kept[tag] = raw_text(found[tag])
             for directory in (_EXIF_IFD, _GPS_IFD):
-                entries = {k: v for k, v in found.get_ifd(directory).items() if k not in (_MAKER_NOTE, _INTEROP_IFD)}
+                dropped = (_MAKER_NOTE, _INTEROP_IFD)
+                entries = {k: raw_text(v) for k, v in found.get_ifd(directory).items() if k not in dropped}
                 if entries:
                     if directory == _EXIF_IFD:
                         entries.update({0xA002: image.width, 0xA003: image.height} if 0xA002 in entries else {})
@@ -296,6 +297,11 @@ def _exif(image: Any, notes: list[str]) -> tuple[int, bytes]:
         notes.append("EXIF metadata are too long and were dropped")
         return orientation, b""
     return orientation, written
+
+
+def raw_text(value: Any) -> Any:
+    """An EXIF value; text beyond ASCII as its bytes, which Pillow reads as Latin-1 (few files are) and would write as "?"."""
+    return value.encode("latin-1", "replace") if isinstance(value, str) and not value.isascii() else value
 
 
 def _orientation(exif: bytes) -> int:
