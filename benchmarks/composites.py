@@ -32,7 +32,7 @@ class ByHeart(YoloFaceSheet):
 
     jitter: float = 0.0
     exposure: float = 1.0
-    steps: int = 1200
+    steps: int = 600
     warm: int = 60
 
     def compose(self, items: Sequence[Item], index: int, rng: np.random.Generator) -> Item:
@@ -70,7 +70,7 @@ def main() -> None:
     if options.data:
         seen, unseen = (read(options.data, fold=fold) for fold in ("train", "dev"))
     else:
-        seen, unseen = made_up.items(400, seed=1), made_up.items(150, seed=2)
+        seen, unseen = (made_up.items(400, seed) + made_up.items(100, seed, size=256, faces=0) for seed in (1, 2))
     recipe = replace(YoloFaceSheet(), steps=options.steps)
     fifty = composites(recipe, seen, 50, seed=1)
     figures = {
