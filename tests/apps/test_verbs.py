@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from visagist import api, catalog
+from visagist import api
 from visagist.errors import UsageError, WeightsError
 from visagist.photo.face import Face
 from visagist.photo.photo import Photo, is_marked
@@ -281,16 +281,3 @@ def test_wrong_usage_is_one_line_and_code_2(here: Path, photo: Write, run: Run, 
 def test_a_colour_may_come_without_its_hash(here: Path, photo: Write, run: Run) -> None:
     photo("a.png")
     assert run("makeup", "a.png", "--finish", "tint", "--shade", "B0123a").code == 0
-
-
-def test_an_unknown_model_is_refused(here: Path, photo: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    monkeypatch.chdir(here)
-    photo("a.png")
-    from typer.testing import CliRunner
-
-    from visagist.apps.cli import app
-
-    result = CliRunner().invoke(app, ["detect", "a.png", "--model", "rcnnn"])
-    assert (result.exit_code, "[unknown-system]" in result.stderr) == (2, True)
-    assert "rcnnn" not in catalog.SYSTEMS

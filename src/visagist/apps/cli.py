@@ -37,11 +37,16 @@ class Front(TyperGroup):
             sys.exit(code)
         return code
 
+    def invoke(self, ctx: Any) -> Any:
+        return guarded(lambda: TyperGroup.invoke(self, ctx))  # here, because typer has its own idea of Ctrl-C and broken pipes
+
 
 def guarded(run: Callable[[], Any]) -> int:
     """What a command returns, or the exit code of what it raised, told on stderr."""
     try:
         code = run()
+    except typer.Exit:  # --help
+        raise
     except WrongCommandLine as error:
         context = error.ctx
         about = context.command_path if context is not None else "visagist"
