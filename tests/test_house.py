@@ -137,8 +137,8 @@ def test_light_modules_do_not_import_torch() -> None:
 
 
 def test_files_are_one_idea_long() -> None:
-    long = {str(p.relative_to(ROOT)): n for p in python_files() if (n := len(p.read_text(encoding="utf-8").splitlines())) > 420}
-    assert not long
+    lines = {str(p.relative_to(ROOT)): len(p.read_text(encoding="utf-8").splitlines()) for p in python_files()}
+    assert not {name: n for name, n in lines.items() if n > (420 if name.startswith("src") else 450)}
 
 
 def test_no_name_says_nothing() -> None:
@@ -214,7 +214,7 @@ def test_links_between_pages_lead_somewhere() -> None:
     dead = []
     for path, text in text_files():
         if path.suffix == ".md":
-            for target in re.findall(r"\]\(([^)#\s]+)", text):
+            for target in re.findall(r"\]\(([^)#\s]+)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
                 if "://" not in target and not target.startswith("mailto:") and not (ROOT / path.parent / target).exists():
                     dead.append(f"{path}: {target}")
     assert not dead

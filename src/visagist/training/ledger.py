@@ -176,9 +176,9 @@ class Ledger:
 
     def sheet(self, name: str, pixels: np.ndarray) -> None:
         """Write a preview, uint8 [H, W, 3], as sheets/NAME.png."""
-        from PIL import Image
+        from visagist.photo.photo import Photo
 
-        replace_file(self.folder / "sheets" / f"{name}.png", lambda path: Image.fromarray(pixels).save(path, format="PNG"))
+        Photo.of(pixels).save(self.folder / "sheets" / f"{name}.png", overwrite=True)
 
 
 def _plain(value: Any) -> Any:
