@@ -1,11 +1,14 @@
-"""Reading labelled pictures, and drawing some where there are none.
+"""Reading labelled pictures, and drawing some where there are none. Nothing is downloaded and nothing unpacked.
 
-    readers.py      read(paths) -> items: looks at what lies there and calls the reader of its kind
-    kinds.py        tar + csv sets: faces with 68 points, portraits, pictures without faces, lips, folders of classes
-    boxed.py        boxes as other programs write them: Pascal VOC, WIDER FACE, COCO, darknet, CSV
-    pictures.py     pictures in tar files or folders, decoded on first use and kept
-    tables.py       csv rows with their line numbers, and the list of what is wrong with them
-    made_up.py      drawn faces with exact points, scenes of them, and lip triples
+    readers.py   read(paths) -> items: looks at what lies there and calls the reader of its kind
+    kinds.py     sets with a csv: faces with 68 points, portraits, pictures without faces, lips; folders of classes
+    boxed.py     boxes as other programs write them: CSV here, the rest in voc.py, wider.py, coco.py, darknet.py
+    labels.py    what the readers of boxes share
+    pictures.py  pictures in tar files or folders, decoded on first use and kept
+    tables.py    csv rows with their line numbers, and the list of what is wrong with them
+    made_up.py   drawn pictures with exact labels: faces, scenes, lip triples
+    heads.py     who is drawn, and where the 68 points are
+    painting.py  how a head is painted
 
-Nothing is downloaded and nothing unpacked.
+Start at `readers.read` for real pictures and at `made_up.items` for drawn ones.
 """

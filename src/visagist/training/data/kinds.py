@@ -88,15 +88,18 @@ def backgrounds(
 def with_points(items: Sequence[Item], sheets: Sequence[Table], offenders: Offenders) -> list[Item]:
     """The items, with faces from csv files `file, x0, y0 ... x67, y67` that lie apart from the pictures.
 
-    An item that has no faces yet and whose file is listed gets its faces and becomes complete; the others stay as they are.
+    An item that has no faces yet and whose file is listed gets its faces and becomes complete; the others stay as they are. Of
+    two files that list the same picture the later counts.
     """
-    faces: dict[str, list[Face]] = defaultdict(list)
+    faces: dict[str, list[Face]] = {}
     for sheet in sheets:
+        of_sheet: dict[str, list[Face]] = defaultdict(list)
         for row in _rows(sheet, None, offenders):
             try:
-                faces[row.cells["file"]].append(Face.of_points(points_of(row)))
+                of_sheet[row.cells["file"]].append(Face.of_points(points_of(row)))
             except ValueError as e:
                 offenders.add(sheet.path, row.line, str(e))
+        faces.update(of_sheet)
     return [
         replace(item, faces=tuple(faces[item.name]), complete=True) if item.name in faces and not item.faces else item
         for item in items
@@ -168,15 +171,8 @@ def classes(pictures: Pictures, fold: str | None, names: Sequence[str] | None = 
     `label` counts through the class names in alphabetical order (`names`, or those found), facts["class"] is the name.
     Pictures in no folder, or in nothing but a fold's folder, get no label.
     """
-    found = []
-    for name, picture in pictures.items():
-        parts = PurePosixPath(name).parts[:-1]
-        part = FOLD_NAMES.get(parts[0]) if parts else None
-        if fold not in (None, "all") and part is not None and part != fold:
-            continue
-        parts = parts[1:] if part is not None else parts
-        found.append((picture, part, parts[-1] if parts else None))
-    order = sorted({c for _, _, c in found if c is not None}) if names is None else list(names)
+    found = [(picture, *class_of(name)) for name, picture in pictures.items()]
+    order = sorted({of for _, _, of in found if of}) if names is None else list(names)
     index = {c: i for i, c in enumerate(order)}
     base = {"set": _set_name(pictures)}
     return [
@@ -188,7 +184,16 @@ def classes(pictures: Pictures, fold: str | None, names: Sequence[str] | None = 
             facts={**base, **({"fold": part} if part else {}), **({"class": of} if of else {})},
         )
         for picture, part, of in found
+        if fold in (None, "all") or part in (None, fold)
     ]
+
+
+def class_of(name: str) -> tuple[str | None, str | None]:
+    """The fold and the class that a picture's folders speak of, each None where they do not."""
+    folders = PurePosixPath(name).parts[:-1]
+    part = FOLD_NAMES.get(folders[0]) if folders else None
+    rest = folders if part is None else folders[1:]
+    return part, rest[-1] if rest else None
 
 
 def points_of(row: Row) -> np.ndarray:

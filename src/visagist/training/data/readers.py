@@ -53,7 +53,7 @@ def read(
         for one in _sets(path):
             items += _read_set(one, fold, offenders, points, folders_of_classes)
     items = kinds.with_points(items, points, offenders)
-    names = sorted({str(c) for p in folders_of_classes for i in kinds.classes(p, None) if (c := i.facts.get("class"))})
+    names = sorted({of for pictures in folders_of_classes for name in pictures if (of := kinds.class_of(name)[1])})
     for pictures in folders_of_classes:
         items += kinds.classes(pictures, fold, names)
     offenders.settle()
@@ -82,7 +82,7 @@ def _sets(path: Path) -> list[Path]:
         return [path]
     inside = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
     described = any(p.is_file() and p.suffix.lower() in (".csv", ".tar", ".json", ".txt", ".xml") for p in inside)
-    if described or boxed.sniff(path):
+    if described or boxed.is_annotated(path):
         return [path]
     sets = [p for p in inside if p.is_dir() and (any(p.glob("*.csv")) or any(p.glob("*.tar")))]
     return sets or [path]
@@ -104,11 +104,12 @@ def _read_set(path: Path, fold: str | None, offenders: Offenders, points: list[T
     boxes = [t for t in named if boxed.is_boxes(t)]
     lists = sorted((t for t in named if t not in boxes and not kinds.is_pointed(t)), key=lambda t: _rank(t, folder))
     pointed = [t for t in named if kinds.is_pointed(t)]
-    beside = [t for t in pointed if _only_describes(t, lists, pictures)]  # landmarks68.csv
+    plain = [t for t in tables if not kinds.is_pointed(t)]
+    beside = [t for t in pointed if _only_describes(t, plain, pictures)]  # landmarks68.csv
     points += beside
     pointed = [t for t in pointed if t not in beside]
     main = boxes or pointed or lists[:1]
-    facts = kinds.rows_by_file(t for t in tables if t not in main and not kinds.is_pointed(t) and not boxed.is_boxes(t))
+    facts = kinds.rows_by_file(t for t in plain if t not in main and not boxed.is_boxes(t))
 
     if boxes:
         return [item for t in boxes for item in boxed.csv_boxes(t, pictures, fold, offenders)]
@@ -119,7 +120,7 @@ def _read_set(path: Path, fold: str | None, offenders: Offenders, points: list[T
         return reader(lists[0], pictures, facts, fold, offenders)
     if beside:
         return []
-    if boxed.sniff(folder) and path.is_dir():
+    if boxed.is_annotated(folder) and path.is_dir():
         return boxed.read(path, fold, offenders)
     if not pictures:
         raise kinds.no_data(path, "no pictures here")
