@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import Enum
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from typer.models import ArgumentInfo, CommandInfo, OptionInfo
+from typer.models import ArgumentInfo, OptionInfo
 
+from visagist.apps import learning
 from visagist.apps.cli import app
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -54,14 +56,17 @@ photo has `"size": null, "faces": []` and `"error": {"code": "truncated", "messa
 
 def page() -> str:
     """The whole page as text."""
-    return "\n".join([INTRODUCTION, *(section(command) for command in app.registered_commands if not command.hidden)])
+    commands = [c for c in app.registered_commands if c.callback is not None and not c.hidden]
+    parts = [section(c.name or c.callback.__name__, c.callback, c.help, c.epilog) for c in commands if c.callback is not None]
+    (train,) = (group for group in app.registered_groups if group.name == "train")
+    more = (
+        "`--preset NAME` chooses the settings, each of which is an option: `visagist train SYSTEM --preset NAME --help` lists them."
+    )
+    return "\n".join([INTRODUCTION, *parts, section("train SYSTEM", learning._train, str(train.help), more)])
 
 
-def section(command: CommandInfo) -> str:
+def section(name: str, function: Callable[..., Any], text: str | None, epilog: str | None) -> str:
     """One command: what it does, how it is called, its options. Read from the function, as the command line itself does."""
-    function = command.callback
-    assert function is not None
-    name = command.name or function.__name__
     hints = get_type_hints(function, include_extras=True)
     arguments, rows = [], []
     for parameter in signature(function).parameters.values():
@@ -71,9 +76,9 @@ def section(command: CommandInfo) -> str:
                 rows.append(f"| {spelled(parameter, kind, told)} | {cell(told.help or '')} | {cell(default(parameter))} |")
             elif isinstance(told, ArgumentInfo):
                 arguments.append(told.metavar or parameter.name.upper())
-    lines = [f"## {name}", "", f"`{' '.join(['visagist', name, *arguments, '[OPTIONS]'])}`", ""]
-    lines += [one_line(command.help or function.__doc__), ""]
-    lines += [one_line(command.epilog), ""] if command.epilog else []
+    lines = [f"## {name.split()[0]}", "", f"`{' '.join(['visagist', name, *arguments, '[OPTIONS]'])}`", ""]
+    lines += [one_line(text or function.__doc__), ""]
+    lines += [one_line(epilog), ""] if epilog else []
     lines += ["| option | meaning | default |", "|---|---|---|", *rows] if rows else []
     return "\n".join(lines).rstrip() + "\n"
 

@@ -215,8 +215,8 @@ class Yolo(Recipe):
     names: tuple[str, ...] = VOC  # the C classes
     side: int = 448  # height and width of the network's picture; S = side / 64
     predictors: int = 2  # B: boxes per cell
-    coord: float = 5.0  # lambda_coord
-    noobj: float = 0.5  # lambda_noobj
+    coord: float = 5.0  # lambda_coord: weight of the coordinates in the loss
+    noobj: float = 0.5  # lambda_noobj: weight of confidences where nothing is
     rescore: bool = True  # confidences learn the IoU of their box; false: 1 (darknet knows both)
     jitter: float = 0.2  # scaling and translation of the picture, in parts of it
     exposure: float = 1.5  # largest factor on value and saturation in HSV, up or down
@@ -328,12 +328,12 @@ class YoloFaceSheet(Yolo):
     stride: ClassVar[int] = 32
 
     names: tuple[str, ...] = ("face",)
-    side: int = 224  # S = side / 32; twice the side looks for smaller faces with the same weights
+    side: int = 224  # height and width of the network's picture; S = side / 32, twice the side finds smaller faces
     least: float = 64  # smallest tile of a scene: two cells, so that few cells get two faces
-    batch: int = 32
-    steps: int = 3000
-    warm: int = 500
-    rate: float = 1e-3  # of AdamW
+    batch: int = 32  # scenes per step
+    steps: int = 3000  # length of the training
+    warm: int = 500  # steps over which the rate rises
+    rate: float = 1e-3  # learning rate of AdamW, falling along a cosine
     momentum: float = 0.9  # beta_1 of AdamW
 
     def networks(self) -> Networks:
