@@ -6,6 +6,7 @@ import inspect
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
@@ -164,13 +165,13 @@ def _train(
 
     items = read(data, fold=fold, needs=recipe.needs, skip_bad=skip_bad)
     validation = _validation(data, items, recipe.needs) if fold == "train" else []
-    sets = " + ".join(_set_name(path) for path in data)
+    learnt = Counter(_set_of(item, data) for item in items)
     card = {
         "preset": preset,
         "paper": catalog.system(system).paper,
-        "trained_on": [{"set": sets, "fold": fold, "count": len(items), "licence": licence}],
+        "trained_on": [{"set": name, "fold": fold, "count": count, "licence": licence} for name, count in learnt.items()],
         "commercial_use": commercial_use,
-        "validation_set": sets,
+        "validation_set": " + ".join(dict.fromkeys(_set_of(item, data) for item in validation)),
         "validation_fold": "dev",
     }
     weights = train(
@@ -209,8 +210,9 @@ def _validation(data: Sequence[str], items: Sequence[Any], needs: Sequence[str])
     return [item for item in dev if item.name not in learnt]
 
 
-def _set_name(path: str) -> str:
-    return os.path.basename(os.path.normpath(path))
+def _set_of(item: Any, data: Sequence[str]) -> str:
+    """The set an item came from: as its reader says, else the folder that was named."""
+    return str(item.facts.get("set") or os.path.basename(os.path.normpath(data[0])))
 
 
 @_as_training()
