@@ -328,8 +328,8 @@ def _spoiled(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.2:
         canvas = cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.3, 1.2)))
     if rng.random() < 0.3:
-        noise = rng.integers(-128, 128, (size // 2, size // 2, 3), dtype=np.int8)  # uniform, then scaled: cheap
-        noise = cv2.resize(noise.astype(np.float32), (size, size)) * float(rng.uniform(0.02, 0.15))
+        grain = rng.integers(-128, 128, (size // 2, size // 2, 3), dtype=np.int8)  # uniform, then scaled: cheap
+        noise = cv2.resize(grain.astype(np.float32), (size, size)) * float(rng.uniform(0.02, 0.15))
         canvas = np.clip(canvas + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.35:
         ok, data = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])

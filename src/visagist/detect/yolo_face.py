@@ -108,7 +108,9 @@ class FaceNet(nn.Module):
             tops.insert(0, x)
         out = []
         for top, head, last in zip(tops, self.head, self.answer, strict=True):
-            y = last(head(top)).float()
+            features = head(top).float()
+            with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round a side to 1/256 of its length
+                y = last(features)
             out.append((y[:, 0], torch.exp(y[:, 1:].clamp(-6, 5)).permute(0, 2, 3, 1)))
         return out
 
@@ -214,7 +216,7 @@ class YoloFace(Recipe):
     width: int = 16  # channels after the first convolution; the others are multiples of it
     scene: int = 320  # side of a training scene in pixels, a multiple of 32
     batch: int = 32  # scenes per step
-    steps: int = 12000  # length of the training
+    steps: int = 5200  # length of the training
     rate: float = 2e-3  # learning rate of AdamW, reached after warming up over the first 3 %, then cosine to 1 % of it
     decay: float = 0.05  # weight decay of AdamW
     box_weight: float = 1.5  # weight of the box loss beside the score loss
