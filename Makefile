@@ -22,6 +22,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "visagist needs Python 3.11 or newer: make PYTHON=/where/it/is setup" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV); torch is large, this takes minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
 	@touch $@
 
@@ -35,8 +36,13 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-test: lint types
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS)
+# All three run whatever the others say; pytest's summary comes last.
+test: setup
+	@wrong=""; \
+	$(MAKE) --no-print-directory lint || wrong="$$wrong lint"; \
+	$(MAKE) --no-print-directory types || wrong="$$wrong types"; \
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) || wrong="$$wrong tests"; \
+	test -z "$$wrong" || { echo "failed:$$wrong" >&2; exit 1; }
 
 test-long: setup
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) -m long
