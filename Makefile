@@ -13,6 +13,8 @@ PIP_FLAGS ?=
 # Two test processes with one thread each; idle OpenMP threads must not spin beside the other process.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 WORKERS ?= 2
+LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check .
+TYPES := $(BIN)/mypy
 
 .PHONY: setup demo test test-long lint types clean
 
@@ -30,17 +32,16 @@ demo: setup
 	$(BIN)/visagist demo
 
 lint: setup
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(LINT)
 
 types: setup
-	$(BIN)/mypy
+	$(TYPES)
 
 # All three run whatever the others say; pytest's summary comes last.
 test: setup
 	@wrong=""; \
-	$(MAKE) --no-print-directory lint || wrong="$$wrong lint"; \
-	$(MAKE) --no-print-directory types || wrong="$$wrong types"; \
+	{ $(LINT); } || wrong="$$wrong lint"; \
+	{ $(TYPES); } || wrong="$$wrong types"; \
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) || wrong="$$wrong tests"; \
 	test -z "$$wrong" || { echo "failed:$$wrong" >&2; exit 1; }
 
