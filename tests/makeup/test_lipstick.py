@@ -156,14 +156,14 @@ def test_other_sizes_are_brought_to_30_by_90(drawn: ModuleType) -> None:
 
 def test_it_learns_a_few_mouths_by_heart_and_ships_a_card(drawn: ModuleType, tmp_path: Path) -> None:
     items = drawn.triples(4)
-    recipe = Lipstick(steps=120, batch=4, rate=4e-3, warm=10, average=0.9)
-    file = train(recipe, items, tmp_path / "run", system="lipstick", validation=items, measure_every=60, workers=0, quiet=True)
+    recipe = Lipstick(steps=150, batch=4, warm=5, average=0.9)
+    file = train(recipe, items, tmp_path / "run", system="lipstick", validation=items, measure_every=75, workers=0, quiet=True)
     state, card = store.read(file)
     assert {name.split(".")[0] for name in state} == {"glazed", "glossy", "affine"}
     figures = {m.metric: m.value for m in card.measured}
     for finish in FINISHES:
         assert figures[f"{finish}_mse"] < 0.5 * figures[f"affine_{finish}_mse"] < figures[f"identity_{finish}_mse"]
-    assert json.loads((tmp_path / "run" / "settings.json").read_text())["settings"]["rate"] == 4e-3
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["settings"]["rate"] == 1.5e-2
     assert list((tmp_path / "run" / "sheets").glob("*.png"))
 
 

@@ -6,8 +6,8 @@ Input   the box of the mouth, float RGB [B, 3, H, W] in [-1, 1], 30 x 90 in trai
 Output  the painted mouth, same shape, about [-1, 1], not clipped.
 Differs the text does not say how the result returns into a photo and pastes the rectangle; here the network's colour change is
         turned into a local colour map for the photo's own pixels, inside a soft outline of the lips (`composition.py`). A third
-        finish, any shade, needs no network (`tint.py`). The preset `seed` is the text, the default trains the same layers as a
-        correction of the picture, from scaled input, and longer.
+        finish, any shade, needs no network (`tint.py`). The preset `seed` is the text. The default trains the same layers as a
+        correction of the picture, from scaled input, with an optimizer that suits them better (`muon.py`).
 Read    Lips (the network), squared_error, affine_map and AffineMaps (what it must beat), Lipstick: step, measure, makeup.
 
 Axes: B batch, H rows, W columns; colours are RGB.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from visagist.errors import FaceError, UsageError
 from visagist.makeup import composition, tint
 from visagist.makeup.mouth import Mouth
+from visagist.makeup.muon import Muon
 from visagist.photo.face import Face
 from visagist.photo.photo import Photo
 from visagist.recipe import Batch, Item, Networks, Recipe, Run, Scalars, Stage, Tools
@@ -113,13 +114,15 @@ class Lipstick(Recipe):
     """Both finishes in one training: the same mouths, a network each. Preset `residual`."""
 
     raw: bool = False  # values 0..255 in the network and an ELU at its end, as the text; False: a correction of the picture
-    steps: int = 16000  # updates of each network
-    batch: int = 17
-    rate: float = 6e-3  # Adam's learning rate at its highest
-    warm: int = 200  # steps of rising rate
+    steps: int = 6000  # updates of each network
+    batch: int = 8
+    optimizer: Literal["muon", "adam"] = "muon"
+    rate: float = 1.5e-2  # learning rate at its highest
+    warm: int = 50  # steps of rising rate
     falling: bool = True  # then it falls along half a cosine wave to 0
     mirror: bool = True  # every second example mirrored left to right
-    average: float = 0.998  # moving average of the weights, which is shipped; 0 for none
+    average: float = 0.995  # moving average of the weights, which is shipped; 0 for none
+    both_ways: bool = True  # the answer is the mean of the crop's and, turned back, the mirrored crop's
 
     needs: ClassVar[tuple[str, ...]] = FINISHES
     ships: ClassVar[tuple[str, ...]] = (*FINISHES, "affine")
@@ -129,11 +132,12 @@ class Lipstick(Recipe):
         return {**{finish: Lips(raw=self.raw) for finish in FINISHES}, "affine": AffineMaps()}
 
     def stages(self) -> tuple[Stage, ...]:
-        def adam(nets: Networks) -> dict[str, torch.optim.Optimizer]:
-            return {finish: torch.optim.Adam(nets[finish].parameters(), lr=self.rate) for finish in FINISHES}
+        def optimizers(nets: Networks) -> dict[str, torch.optim.Optimizer]:
+            kind = {"muon": Muon, "adam": torch.optim.Adam}[self.optimizer]
+            return {finish: kind(nets[finish].parameters(), lr=self.rate) for finish in FINISHES}
 
         learn = Stage(
-            "paint", FINISHES, step=self.step, optimizers=adam, batch=self.batch, steps=self.steps, schedule=self.schedule,
+            "paint", FINISHES, step=self.step, optimizers=optimizers, batch=self.batch, steps=self.steps, schedule=self.schedule,
             average=self.average,
         )  # fmt: skip
         return (Stage("affine", ("affine",), fit=self.fit), learn)
@@ -194,18 +198,23 @@ class Lipstick(Recipe):
         figures = {}
         for number, finish in enumerate(FINISHES):
             wanted = np.stack([p[finish] for p in pictures])
-            made = {"": to_pixels(nets[finish](x)), "identity_": bare, "affine_": to_pixels(affine[:, number])}
+            made = {"": to_pixels(self.answer(nets[finish], x)), "identity_": bare, "affine_": to_pixels(affine[:, number])}
             for name, picture in made.items():
                 figures[f"{name}{finish}_mse"] = tools.metrics.mean_squared_error(picture, wanted)
         return {**dict(sorted(figures.items(), key=lambda f: ("_" in f[0].removesuffix("_mse"), f[0]))), "n": float(len(items))}
 
     # use
 
+    def answer(self, net: nn.Module, x: Tensor) -> Tensor:
+        """What the network makes of mouths [B, 3, H, W], all in [-1, 1]; not clipped."""
+        painted: Tensor = net(x)
+        return (painted + net(x.flip(3)).flip(3)) / 2 if self.both_ways else painted
+
     def painted(self, net: nn.Module, crop: np.ndarray) -> np.ndarray:
         """The painted crop: uint8 or float [H, W, 3] in 0..255 -> float32 [H, W, 3], clipped to 0..255."""
         x = torch.from_numpy(to_network(crop))[None].to(next(net.parameters()).device)
         with torch.inference_mode():
-            out: np.ndarray = ((net(x)[0].float().clamp(-1, 1) + 1) * LEVELS).permute(1, 2, 0).cpu().numpy()
+            out: np.ndarray = ((self.answer(net, x)[0].clamp(-1, 1) + 1) * LEVELS).permute(1, 2, 0).cpu().numpy()
         return out
 
     def makeup(
@@ -249,11 +258,14 @@ class SeedLipstick(Lipstick):
 
     raw: bool = True
     steps: int = 1000  # 100 passes of 10 batches
+    batch: int = 17
+    optimizer: Literal["muon", "adam"] = "adam"
     rate: float = 1e-4
     warm: int = 0
     falling: bool = False
     mirror: bool = False
     average: float = 0.0
+    both_ways: bool = False
 
 
 def to_network(picture: np.ndarray) -> np.ndarray:

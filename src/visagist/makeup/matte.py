@@ -1,9 +1,9 @@
-"""Where the lips are, pixel by pixel: the outline by the points, corrected by the colours. NumPy and OpenCV only.
+"""Where the lips are, pixel by pixel: the outlines by the points, corrected by the colours. NumPy and OpenCV only.
 
-Points are wrong by some hundredths of a mouth's width, and lips are not much thicker than that. So a pixel near the outline is
-judged by two things: how far inside the outline it lies, and whether its colour is rather that of these lips or that of the skin
-around them (a Gaussian each in L*a*b*, fitted to this face and refitted twice to what they find). Where lips and skin do not
-differ in colour, the outline alone decides. Between the lips and at their rim single colours are taken out: teeth, hair.
+Points are wrong by some hundredths of a mouth's width, and lips are not much thicker than that. So the colours of these lips and
+of the skin around them are learnt from this face (a Gaussian each in L*a*b*, fitted again to what they find), and the outer
+outline moves to where one becomes the other (`outline.py`); so does the inner one between lips and what shows between them.
+Where colours do not differ, the points decide alone. Single pixels are taken out that are teeth beside the opening or hair.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import cv2
 import numpy as np
 
 from visagist.makeup.mouth import Mouth
+from visagist.makeup.outline import shifts
 from visagist.photo.blend import Mask
 from visagist.photo.window import Window
 
-EDGE = (0.010, 0.018)  # softness of the outline in mouth widths, without and with help from colours
-REACH = 0.07  # how far colours may move the outline outwards
-GAP = 0.02  # the mask rises from 0 to 1 over so much beside the opening, all of it outside the opening
+EDGE = 0.010  # softness of the outline in mouth widths
+REACH = 0.07  # how far colours may move the outer outline
+REACH_IN = 0.06  # and the inner one, of which little inwards:
+SPARED = 0.08  # the part of the opening, by the points, that colours may turn into lips
+GAP = 0.016  # the mask rises from 0 to 1 over so much beside the opening, all of it outside the opening
 OPEN = (0.02, 0.03)  # a mouth is closed below the first, open from the second opening on
 MOST = 4.0  # largest say of a colour: log of how much likelier lip is than skin
 
@@ -58,24 +61,58 @@ class Matte:
 
 def find(mouth: Mouth, pixels: np.ndarray) -> Matte:
     """The lips of a mouth in a photo uint8 [H, W, 3]."""
-    within, beside = mouth.depths()
+    outer, inner = mouth.outlines()
+    within = mouth.depth(outer)
+    opened = 0.0 if inner is None else float(_step(np.array(mouth.opening), *OPEN))
+    if inner is None:
+        between = np.full_like(within, -9)
+    else:  # by the straight lines between the points too, so that nothing between them is painted
+        between = mouth.depth(inner, mouth.view.to_window(mouth.inner))  # type: ignore[arg-type]
     lab = _colours(mouth, pixels)
     known = _known(mouth)
-    lips = (within > 0.025) & (beside > 0.02) & known
     skin = (within < -0.03) & (within > -0.2) & known
+    if opened > 0 and _only_lips(lab, (between > 0) & known, (within > 0.01) & (between < -0.01) & known, skin):
+        inner, opened, between = None, 0.0, np.full_like(within, -9)
+    lips = (within > 0.025) & (between < -0.02) & known
     sure, says = 0.0, np.zeros_like(within)
-    if lips.sum() >= 20 and skin.sum() >= 20:
-        sure, says = _judged(lab, within, beside, lips, skin)
-    slope = EDGE[0] + sure * (EDGE[1] - EDGE[0])
-    values = _sigmoid(within / slope + sure * says)
-    values = cv2.GaussianBlur(values, (0, 0), 0.006 * mouth.unit)
-    values = np.clip((values - 0.04) / 0.92, 0, 1) * _step(within, -REACH - 0.03, -REACH)
-    opened = float(_step(np.array(mouth.opening), *OPEN))
-    if mouth.inner is not None and opened > 0:
-        values *= 1 - opened * (1 - _step(beside, 0, GAP))
+    if min(lips.sum(), skin.sum()) >= 20:
+        sure, says = _judged(lab, within, between, lips, skin)
+    if sure > 0:
+        by, outwards = shifts(outer, says * sure, REACH * mouth.unit)
+        within = mouth.depth(outer + by[:, None] * outwards)
+    values = _sigmoid(within / EDGE + 0.3 * sure * says) * _step(within, -0.05, -0.02)
+    values = cv2.GaussianBlur(values, (0, 0), 0.005 * mouth.unit)
+    values = np.clip((values - 0.03) / 0.94, 0, 1)
+    if inner is not None and opened > 0:
+        values = _spared(mouth, values, lab, inner, between, lips & known, opened)
     if lips.sum() >= 20:
-        values *= 1 - _foreign(lab, np.median(lab[lips], 0), within, beside)
+        values *= 1 - _foreign(lab, np.median(lab[lips], 0), within, -between)
     return Matte(mouth, values.astype(np.float32), sure)
+
+
+def _spared(
+    mouth: Mouth, values: np.ndarray, lab: np.ndarray, inner: np.ndarray, between: np.ndarray, lips: np.ndarray, opened: float
+) -> np.ndarray:
+    """The mask without the opening between the lips, whose outline the colours may correct."""
+    inside = between > 0
+    shown = inside & (between > 0.015)
+    best = values * (1 - opened * (1 - _step(-between, 0, GAP)))
+    if min(shown.sum(), lips.sum()) < 20:
+        return best
+    says = _log_density(lab, shown.astype(np.float32)) - _log_density(lab, lips.astype(np.float32))
+    says = np.clip(says, -MOST, MOST).astype(np.float32)
+    told = float((says[shown] > 0.5).mean() + (says[lips] < -0.5).mean() - 1)
+    sure = float(_step(np.array(told), 0.2, 0.7))
+    if sure == 0:
+        return best
+    by, outwards = shifts(inner, says * sure, REACH_IN * mouth.unit)
+    allowed = SPARED * float(values[lips].mean())
+    for part in (1.0, 0.5, 0.25, 0.0):  # of the way inwards
+        moved = mouth.depth(inner + np.where(by < 0, part * by, by)[:, None] * outwards)
+        found: np.ndarray = values * (1 - opened * (1 - _step(-moved, 0, GAP)))
+        if float(found[inside].mean()) <= allowed:
+            return found
+    return np.minimum(found, best)
 
 
 def _colours(mouth: Mouth, pixels: np.ndarray) -> np.ndarray:
@@ -94,18 +131,32 @@ def _known(mouth: Mouth) -> np.ndarray:
     return np.asarray(((places > 0) & (places < mouth.size[::-1])).all(-1))
 
 
+def _only_lips(lab: np.ndarray, shown: np.ndarray, lips: np.ndarray, skin: np.ndarray) -> bool:
+    """Whether what the points call the opening is lip after all: as red as the lips and redder than the skin, not dark, not pale.
+
+    Points see an opening between closed lips now and then, under beards above all. Paint on teeth would be worse than a gap in
+    the paint, so only a clear case counts.
+    """
+    if min(shown.sum(), lips.sum(), skin.sum()) < 20:
+        return False
+    inside, lip, around = lab[shown], np.median(lab[lips], 0), np.median(lab[skin], 0)
+    redder = np.median(inside, 0)[1] - around[1]
+    dark, pale = (inside[:, 0] < lip[0] - 15).mean(), (inside[:, 1] < lip[1] - 2).mean()
+    return bool(redder > 3 and dark < 0.25 and pale < 0.15)
+
+
 def _judged(
-    lab: np.ndarray, within: np.ndarray, beside: np.ndarray, lips: np.ndarray, skin: np.ndarray
+    lab: np.ndarray, within: np.ndarray, between: np.ndarray, lips: np.ndarray, skin: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """How well colours tell lips from skin, 0..1, and what they say: log-likelihood ratios clipped to +-MOST."""
-    near = (within > -0.2) & (beside > 0.01)
+    near = (within > -0.2) & (between < -0.01)
     of_lips, of_skin = lips.astype(np.float32), skin.astype(np.float32)
     sure, says = 0.0, np.zeros_like(within)
     for _ in range(3):
         says = np.clip(_log_density(lab, of_lips) - _log_density(lab, of_skin), -MOST, MOST).astype(np.float32)
         told = float((says[lips] > 0.5).mean() + (says[skin] < -0.5).mean() - 1)
         sure = float(_step(np.array(told), 0.2, 0.7))
-        lip = _sigmoid(within / EDGE[1] + sure * says) * near
+        lip = _sigmoid(within / 0.018 + sure * says) * near
         of_lips = np.where(within > -REACH, lip, 0)
         of_skin = np.where(within < 0.05, 1 - lip, 0) * (within > -0.2) * (skin | (within > -0.03))
     return sure, says
@@ -124,7 +175,7 @@ def _log_density(lab: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _foreign(lab: np.ndarray, lip: np.ndarray, within: np.ndarray, beside: np.ndarray) -> np.ndarray:
     """How surely pixels are teeth beside the opening or hair at the rim, 0..1; `lip` is the lips' median colour."""
     lighter, paler = lab[..., 0] - lip[0], lip[1] - lab[..., 1]
-    teeth = _step(lighter, 3, 12) * _step(paler, 4, 10) * (1 - _step(beside, 0.03, 0.10))
+    teeth = _step(lighter, 3, 12) * _step(paler, 4, 10) * (1 - _step(beside, 0.015, 0.045))
     hair = _step(-lighter, 10, 24) * _step(paler, 3, 8) * (1 - _step(within, 0.04, 0.10))
     return np.maximum(teeth, hair)
 

@@ -10,6 +10,7 @@ Training crops were cut level; a tilted head is therefore turned level first ins
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -102,20 +103,14 @@ class Mouth:
         """The mouth's width in pixels of the view."""
         return self.width * self.view.scale
 
-    def depths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Two maps float32 [h, w] of the view, in mouth widths.
+    def outlines(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Outer and inner outline as smooth closed curves in pixels of the view, [96, 2] and [64, 2]."""
+        outer = curve(self.view.to_window(self.outer), sharp=(0, 6), steps=8)
+        return outer, None if self.inner is None else curve(self.view.to_window(self.inner), sharp=(0, 4), steps=8)
 
-        within  how far inside the outer outline, negative outside
-        beside  how far outside the opening between the lips, negative in it; large where nothing is known of it
-        """
-        size = self.view.size
-        smooth = curve(self.view.to_window(self.outer), sharp=(0, 6))
-        within = _depth([smooth], size) / self.unit
-        if self.inner is None:
-            return within, np.full(size, 9.0, np.float32)
-        inner = self.view.to_window(self.inner)
-        beside = -_depth([inner, curve(inner, sharp=(0, 4))], size) / self.unit
-        return within, beside
+    def depth(self, *outlines: np.ndarray) -> np.ndarray:
+        """How far pixels of the view lie inside the union of these outlines, negative outside: float32 [h, w] in mouth widths."""
+        return _depth(outlines, self.view.size) / self.unit
 
     def inside(self, region: tuple[slice, slice], grown: float) -> np.ndarray:
         """How far pixels of a region of the photo lie inside the box, grown by so many pixels on all sides: float32 [h, w]."""
@@ -162,7 +157,7 @@ def _after(second: np.ndarray, first: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _depth(outlines: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+def _depth(outlines: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """How far pixels lie inside the union of outlines [P, 2], negative outside: float32 [h, w] in pixels."""
     filled = np.zeros(size, np.uint8)
     for outline in outlines:

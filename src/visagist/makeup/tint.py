@@ -16,7 +16,7 @@ import numpy as np
 
 from visagist.errors import UsageError
 
-LIGHTNESS = 0.35  # part of the way that the lips' lightness moves to the shade's
+LIGHTNESS = 0.5  # part of the way that the lips' lightness moves to the shade's
 COVER = 0.88  # part of the way that hue and chroma move; the rest is the lips' own variation
 SHINE = (0.10, 0.28)  # a highlight begins, and is all light, so much lighter than the lips in Oklab
 
