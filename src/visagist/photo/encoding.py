@@ -12,7 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from visagist.errors import OutputError
-from visagist.photo.decoding import Encoding, raw_text
+from visagist.photo.decoding import Encoding
+from visagist.photo.exif import GPS, SHOT, raw_text
 
 # What a name may end in, and what is then written. BMP holds no metadata, hence no mark, and is not written.
 FORMATS = {
@@ -32,7 +33,6 @@ _JPEG_QUALITY = 95  # where the photo was no JPEG before
 _WEBP_QUALITY = 92.0  # where the photo was no WEBP before, or its quantizer could not be read
 _TIFF_LOSSLESS = {"packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "zstd", "lzma"}
 _XMP_TAG, _PREDICTOR_TAG = 700, 317
-_DIRECTORIES = (0x8769, 0x8825)  # EXIF and GPS
 
 
 def encode(
@@ -104,15 +104,7 @@ def _jpeg(stream: IO[bytes], image: Image.Image, came: str, encoding: Encoding, 
 
 
 def _tiff(stream: IO[bytes], image: Image.Image, encoding: Encoding, xmp: bytes, more: dict[str, Any]) -> None:
-    tags, directories = Image.Exif(), {}
-    if encoding.exif:
-        tags.load(encoding.exif)
-        directories = {tag: {k: raw_text(v) for k, v in tags.get_ifd(tag).items()} for tag in _DIRECTORIES if tag in tags}
-        for tag, value in list(tags.items()):
-            if tag in directories:
-                del tags[tag]
-            else:
-                tags[tag] = raw_text(value)
+    tags = Image.Exif()
     if xmp:
         tags[_XMP_TAG] = xmp
     compression = encoding.compression
@@ -121,36 +113,52 @@ def _tiff(stream: IO[bytes], image: Image.Image, encoding: Encoding, xmp: bytes,
     if compression in ("tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "zstd"):
         tags[_PREDICTOR_TAG] = 2
     image.save(stream, "TIFF", compression=compression, exif=tags, **more)
-    if directories:
-        _append_directories(stream, directories)
+    if encoding.exif:
+        _append_exif(stream, encoding.exif)
 
 
-def _append_directories(stream: IO[bytes], directories: dict[int, dict[int, Any]]) -> None:
-    """Give a TIFF file sub-directories (EXIF, GPS), which libtiff does not write for Pillow.
+def _append_exif(stream: IO[bytes], exif: bytes) -> None:
+    """Give a TIFF file the tags of an EXIF block.
 
-    They go to the end of the file, behind them a copy of the main directory that points to them, and the header to that.
+    Pillow would hand them to libtiff, which does not write the sub-directories (EXIF, GPS) and trusts types and counts that may
+    come from a damaged file. So they go to the end of the file, behind them a copy of the main directory with entries for them,
+    and the header points to that.
     """
+    found = Image.Exif()
+    found.load(exif)
     stream.seek(0)
     head = stream.read(8)
     order = "<" if head[:2] == b"II" else ">"
     (main,) = struct.unpack(order + "I", head[4:])
     stream.seek(main)
     (count,) = struct.unpack(order + "H", stream.read(2))
-    entries = [stream.read(12) for _ in range(count)]
+    entries = {entry[:2]: entry for entry in (stream.read(12) for _ in range(count))}
     following = stream.read(4)
-    for tag, directory in directories.items():
+
+    def directory(values: dict[int, Any], group: int | None = None) -> tuple[int, bytes]:
+        """Writes a directory at the end of the file; returns where, and its bytes."""
+        written = ImageFileDirectory_v2(ifh=head[:4] + struct.pack(order + "I", 8), group=group)
+        for tag, value in values.items():
+            written[tag] = raw_text(value)
         place = stream.seek(0, os.SEEK_END)
-        place += place & 1
-        stream.seek(place)
-        written = ImageFileDirectory_v2(ifh=head[:4] + struct.pack(order + "I", 8), group=tag)
-        for key, value in directory.items():
-            written[key] = value
-        stream.write(written.tobytes(place))
-        entries.append(struct.pack(order + "HHII", tag, 4, 1, place))
+        place = stream.seek(place + (place & 1))
+        data = written.tobytes(place)
+        stream.write(data)
+        return place, data
+
+    plain = {tag: value for tag, value in found.items() if tag not in (SHOT, GPS) and struct.pack(order + "H", tag) not in entries}
+    _, data = directory(plain)
+    for i in range(struct.unpack(order + "H", data[:2])[0]):
+        entry = data[2 + 12 * i : 14 + 12 * i]
+        entries[entry[:2]] = entry
+    for tag in (SHOT, GPS):
+        if tag in found:
+            place, _ = directory(found.get_ifd(tag), tag)
+            entry = struct.pack(order + "HHII", tag, 4, 1, place)
+            entries[entry[:2]] = entry
     place = stream.seek(0, os.SEEK_END)
-    place += place & 1
-    stream.seek(place)
-    entries.sort(key=lambda entry: struct.unpack(order + "H", entry[:2]))
-    stream.write(struct.pack(order + "H", len(entries)) + b"".join(entries) + following)
+    place = stream.seek(place + (place & 1))
+    ordered = sorted(entries, key=lambda tag: struct.unpack(order + "H", tag))
+    stream.write(struct.pack(order + "H", len(ordered)) + b"".join(entries[tag] for tag in ordered) + following)
     stream.seek(4)
     stream.write(struct.pack(order + "I", place))
