@@ -203,3 +203,8 @@ def test_photos_of_other_formats_make_examples_too() -> None:
     grey = Photo.of(np.full((30, 90, 3), 128, np.uint8))
     one = Item("grey", lambda: grey, targets={finish: (lambda: grey) for finish in FINISHES})
     assert all(abs(v).max() < 0.01 for v in Lipstick().example(one, np.random.default_rng(0)).values())
+
+
+def test_an_optimizer_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="sgd"):
+        Lipstick(optimizer="sgd")

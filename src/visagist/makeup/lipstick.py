@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -116,7 +116,7 @@ class Lipstick(Recipe):
     raw: bool = False  # values 0..255 in the network and an ELU at its end, as the text; False: a correction of the picture
     steps: int = 6000  # updates of each network
     batch: int = 8
-    optimizer: Literal["muon", "adam"] = "muon"
+    optimizer: str = "muon"  # or "adam"
     rate: float = 1.5e-2  # learning rate at its highest
     warm: int = 50  # steps of rising rate
     falling: bool = True  # then it falls along half a cosine wave to 0
@@ -127,6 +127,10 @@ class Lipstick(Recipe):
     needs: ClassVar[tuple[str, ...]] = FINISHES
     ships: ClassVar[tuple[str, ...]] = (*FINISHES, "affine")
     exact: ClassVar[bool] = True  # a crop takes milliseconds, and bfloat16 would show as steps in smooth colour
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("muon", "adam"):
+            raise ValueError(f"there is no optimizer {self.optimizer!r}, choose muon or adam")
 
     def networks(self) -> Networks:
         return {**{finish: Lips(raw=self.raw) for finish in FINISHES}, "affine": AffineMaps()}
@@ -259,7 +263,7 @@ class SeedLipstick(Lipstick):
     raw: bool = True
     steps: int = 1000  # 100 passes of 10 batches
     batch: int = 17
-    optimizer: Literal["muon", "adam"] = "adam"
+    optimizer: str = "adam"
     rate: float = 1e-4
     warm: int = 0
     falling: bool = False

@@ -118,8 +118,8 @@ def _spared(
 def _colours(mouth: Mouth, pixels: np.ndarray) -> np.ndarray:
     """The view in L*a*b*, slightly smoothed: float32 [h, w, 3], L 0..100."""
     seen = mouth.view.cut(pixels).astype(np.float32) / 255
-    seen = cv2.GaussianBlur(seen, (0, 0), max(0.006 * mouth.unit, 0.8))
-    lab: np.ndarray = cv2.cvtColor(seen, cv2.COLOR_RGB2LAB)
+    smooth = cv2.GaussianBlur(seen, (0, 0), max(0.006 * mouth.unit, 0.8))
+    lab: np.ndarray = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB)
     return lab
 
 

@@ -28,7 +28,7 @@ def shifts(outline: np.ndarray, says: np.ndarray, reach: float) -> tuple[np.ndar
     steps = np.arange(-STEPS, STEPS + 1)
     places = outline[:, None] + (steps * reach / STEPS)[None, :, None] * normals[:, None]  # [K, S, 2]
     at = (places - 0.5).astype(np.float32)
-    heard = cv2.remap(says.astype(np.float32), at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # [K, S]
+    heard = cv2.remap(says, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # [K, S]
     # a boundary at step j: what lies before it should say inside, from it on outside
     before = np.cumsum(heard, 1) - heard
     cost = -(2 * before - heard.sum(1, keepdims=True)) + PRIOR * (steps / (STEPS / 2)) ** 2
