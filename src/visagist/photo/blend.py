@@ -73,8 +73,9 @@ def polygon_mask(
     size     (height, width) of the photo
     feather  standard deviation in pixels of the Gaussian that softens the edge; 0 leaves it antialiased
     holes    polygons that are cut out before softening
-    grow     pixels by which the edge is moved outwards first (inwards where negative), holes included
-    Only the polygon's surroundings are computed. The mask is exactly 0 beyond 3 feathers from the edge.
+    grow     pixels by which the edge is moved outwards first, inwards where negative; edges of holes the other way
+    Only the polygon's surroundings are computed. The mask is exactly 0 further than 3 feathers from the edge, counted along rows
+    and columns.
     """
     outline = np.asarray(outline, np.float64)
     if not np.isfinite(outline).all() or outline.ndim != 2 or outline.shape[0] < 3:
@@ -88,13 +89,12 @@ def polygon_mask(
     x1, y1 = (int(min(v, n + far)) for v, n in zip(high, size[::-1], strict=True))
     if x1 <= x0 or y1 <= y0:
         return Mask(np.zeros((0, 0), np.float32))
-    values = _filled(outline, x0, y0, x1, y1)
+    values = _filled(outline, grow, x0, y0, x1, y1)
     for hole in holes:
-        values *= 1 - _filled(np.asarray(hole, np.float64), x0, y0, x1, y1)
-    if grow:
-        values = _grown(values, grow)
+        values *= 1 - _filled(np.asarray(hole, np.float64), -grow, x0, y0, x1, y1)
     if reach:
         values = cv2.GaussianBlur(values, (2 * reach + 1, 2 * reach + 1), feather, borderType=cv2.BORDER_REPLICATE)
+        np.minimum(values, 1, out=values)
     top, left = max(0, -y0), max(0, -x0)
     values = values[top : size[0] - y0, left : size[1] - x0]
     found = Mask.of(values)
@@ -124,23 +124,17 @@ def curve(points: np.ndarray, *, sharp: Sequence[int] = (), steps: int = 12) -> 
     return np.concatenate(pieces)
 
 
-def _filled(outline: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+def _filled(outline: np.ndarray, grow: float, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
     """Coverage float32 [y1 - y0, x1 - x0] of the pixels by a polygon: drawn larger and averaged down where memory allows."""
     height, width = y1 - y0, x1 - x0
     fine = int(np.clip(np.sqrt(6e6 / (height * width)), 1, 8))
     places = (outline - (x0, y0)) * fine - 0.5  # OpenCV counts from pixel centres
     canvas: np.ndarray = np.zeros((height * fine, width * fine), np.uint8)
-    corners = np.rint(np.clip(places, -(2**20), 2**20) * 256).astype(np.int32)
-    cv2.fillPoly(canvas, [corners], 255, lineType=cv2.LINE_8, shift=8)
+    corners = [np.rint(np.clip(places, -(2**20), 2**20) * 256).astype(np.int32)]
+    cv2.fillPoly(canvas, corners, 255, lineType=cv2.LINE_8, shift=8)
+    if grow:
+        thickness = int(np.clip(round(2 * abs(grow) * fine) - 1, 1, 32_000))  # lines come out up to one wider
+        cv2.polylines(canvas, corners, True, 255 if grow > 0 else 0, thickness, cv2.LINE_8, 8)
     if fine > 1:
         canvas = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     return canvas.astype(np.float32) / np.float32(255)
-
-
-def _grown(values: np.ndarray, grow: float) -> np.ndarray:
-    """Coverage with its edge moved by `grow` pixels, by the distance from the edge."""
-    inside = (values >= 0.5).astype(np.uint8)
-    outwards = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    inwards = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    moved: np.ndarray = np.clip(inwards - outwards + grow + 0.5 - 0.5 * np.sign(inwards - outwards), 0, 1)
-    return moved.astype(np.float32)

@@ -33,9 +33,8 @@ def faces_on(
     unit = max(1.0, min(out.shape[:2]) / 500)
     for face in faces:
         side = _side(face)
-        width = float(np.clip(side / 90, max(1.0, 0.4 * unit), 2 * unit))
         if boxes:
-            _outline(out, _corners(face, width), width, BOX, closed=True)
+            _frame(out, face, round(float(np.clip(side / 60, max(1.0, 0.4 * unit), 2 * unit))))
         if points and face.points is not None:
             _points(out, face, side)
     if numbers:  # last, so that no box crosses them
@@ -95,11 +94,19 @@ def _side(face: Face) -> float:
     return float(np.sqrt(max(1.0, (x1 - x0) * (y1 - y0))))
 
 
-def _corners(face: Face, width: float) -> np.ndarray:
-    """The box's corners, moved into the drawn line's middle so that the line lies on the box's inner side."""
-    x0, y0, x1, y1 = face.box
-    inset = min(width / 2, (x1 - x0) / 2, (y1 - y0) / 2)
-    return np.array([[x0 + inset, y0 + inset], [x1 - inset, y0 + inset], [x1 - inset, y1 - inset], [x0 + inset, y1 - inset]])
+def _frame(out: np.ndarray, face: Face, width: int) -> None:
+    """The box as crisp lines on its inner side, between two thin dark ones."""
+    edge = max(1, round(0.4 * width))
+    height_, width_ = out.shape[:2]
+    x0, y0, x1, y1 = (round(float(np.clip(v, -width_ - height_, 2 * (width_ + height_)))) for v in face.box)
+    for colour, low, high in ((INK, -edge, width + edge), (BOX, 0, width)):
+        for top, bottom, left, right in (
+            (y0 + low, y0 + high, x0 + low, x1 - low),
+            (y1 - high, y1 - low, x0 + low, x1 - low),
+            (y0 + low, y1 - low, x0 + low, x0 + high),
+            (y0 + low, y1 - low, x1 - high, x1 - low),
+        ):
+            out[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = colour
 
 
 def _points(out: np.ndarray, face: Face, side: float) -> None:
@@ -113,19 +120,16 @@ def _points(out: np.ndarray, face: Face, side: float) -> None:
     radius = side / 110
     if face.scheme == "ibug68":
         for name, group in GROUPS68.items():
-            _outline(out, face.points[list(group)], max(1.0, radius * 0.5), BOX, closed=name in _CLOSED, edge=False)
+            _line(out, face.points[list(group)], radius * 0.5, closed=name in _CLOSED)
     for colour, r in ((INK, radius + max(0.5, radius * 0.6)), (POINT, radius)):
         for place in places:
             cv2.circle(out, _fixed(place), round(r * 2**_SHIFT), colour, -1, cv2.LINE_AA, _SHIFT)
 
 
-def _outline(out: np.ndarray, places: np.ndarray, width: float, colour: Colour, *, closed: bool, edge: bool = True) -> None:
-    if not np.isfinite(places).all():
-        return
-    line = [np.array([_fixed(place) for place in places], np.int32)]
-    if edge:
-        cv2.polylines(out, line, closed, INK, round(width + max(2.0, width * 0.8)), cv2.LINE_AA, _SHIFT)
-    cv2.polylines(out, line, closed, colour, max(1, round(width)), cv2.LINE_AA, _SHIFT)
+def _line(out: np.ndarray, places: np.ndarray, width: float, *, closed: bool) -> None:
+    if np.isfinite(places).all():
+        line = [np.array([_fixed(place) for place in places], np.int32)]
+        cv2.polylines(out, line, closed, BOX, max(1, round(width)), cv2.LINE_AA, _SHIFT)
 
 
 def _fixed(place: np.ndarray) -> tuple[int, int]:
@@ -137,7 +141,7 @@ def _fixed(place: np.ndarray) -> tuple[int, int]:
 def _number(out: np.ndarray, face: Face, number: int, unit: float) -> None:
     """A tag with the face's number on the box's upper left corner: above the box, or inside where there is no room above."""
     height, width = out.shape[:2]
-    size = round(float(np.clip(_side(face) / 5, max(11, 6 * unit), 16 * unit)))
+    size = round(float(np.clip(_side(face) / 5, max(11, 6 * unit), 20 * unit)))
     word = _word(str(number), size)
     pad = max(2, size // 4)
     tag = np.empty((size + pad, max(word.shape[1] + 2 * pad, size + pad // 2), 3), np.uint8)
