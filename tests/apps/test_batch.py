@@ -236,9 +236,10 @@ def test_one_failure_never_stops_the_rest() -> None:
         "disk": OutputError("full", code="unwritable", path="out/disk"),
         "bug": ZeroDivisionError(),
         "big": MemoryError(),
+        "net": RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
     }
     batch.work_through(
-        [Job(name, name) for name in ("face", "disk", "bug", "big", "there", "fine")],
+        [Job(name, name) for name in ("face", "disk", "bug", "big", "net", "there", "fine")],
         do,
         done=lambda one, result: told.append((one.name, str(result))),
         failed=lambda one, error: told.append((str(error.path), error.code)),
@@ -250,10 +251,11 @@ def test_one_failure_never_stops_the_rest() -> None:
         ("out/disk", "unwritable"),
         ("bug", "bug"),
         ("big", "too-large"),
+        ("net", "too-large"),
         ("there", "None"),
         ("fine", "done"),
     ]
-    assert (tally.done, tally.skipped, tally.failed, tally.bugs) == (1, 1, 4, 1)
+    assert (tally.done, tally.skipped, tally.failed, tally.bugs) == (1, 1, 5, 1)
 
 
 def test_what_ends_the_command_goes_through() -> None:

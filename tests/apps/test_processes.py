@@ -55,7 +55,7 @@ def test_a_stopped_batch_keeps_what_is_finished_and_a_rerun_does_the_rest(photos
     assert process.returncode == code
     finished = results()
     assert 2 <= len(finished) < 5
-    assert [json.loads(line)["photo"] for line in out.splitlines()][:2] == ["in/0.jpg", "in/1.jpg"]
+    assert [json.loads(line)["photo"] for line in out.splitlines()][:1] == ["in/0.jpg"]
     if code == 130:
         assert b"Traceback" not in err
         assert len(err.splitlines()) == 1
@@ -111,6 +111,7 @@ print(code, *heavy, file=sys.stderr)
     ("arguments", "expected"),
     [
         (["--help"], "0"),
+        (["--version"], "0"),
         (["detect", "--help"], "0"),
         (["makeup", "-h"], "0"),
         (["train", "--help"], "0"),

@@ -272,9 +272,8 @@ def _guard_photos(jobs: list[Job], in_place: bool, overwrite: bool) -> list[Job]
         owner = None if job.out is None else photos.get(_place(job.out))
         if owner is job:
             if not in_place:
-                raise UsageError(
-                    "the result would replace the photo", code="in-place", path=job.name, hint="allow it with --in-place"
-                )
+                hint = "choose another place with -o; verbs that edit allow it with --in-place"
+                raise UsageError("the result would replace the photo", code="in-place", path=job.name, hint=hint)
             job = replace(job, in_place=True)
         elif owner is not None and overwrite:
             what = f"the result of {job.name} would replace another photo of this batch"
@@ -298,6 +297,12 @@ def make_room(path: str) -> None:
         raise OutputError(what, code="unwritable", path=folder, hint="choose another with -o") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError("the folder cannot be written to", code="unwritable", path=folder, hint="choose another with -o")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Python's MemoryError, or what torch says on a CPU ("can't allocate memory") and on a GPU ("out of memory")."""
+    said = str(error).lower() if isinstance(error, RuntimeError) else ""
+    return isinstance(error, MemoryError) or "allocate memory" in said or "out of memory" in said
 
 
 def work_through(
@@ -325,16 +330,16 @@ def work_through(
                 error.path = job.name
             tally.failed += 1
             failed(job, error)
-        except MemoryError:
-            tally.failed += 1
-            hint = "make it smaller or close other programs"
-            failed(job, PhotoError("there is not enough memory for this photo", code="too-large", path=job.name, hint=hint))
         except (VisagistError, BrokenPipeError):
             raise
         except Exception as error:
             tally.failed += 1
-            tally.bugs += 1
-            broken(job, error)
+            if _out_of_memory(error):
+                what, hint = "there is not enough memory for this photo", "make it smaller or close other programs"
+                failed(job, PhotoError(what, code="too-large", path=job.name, hint=hint))
+            else:
+                tally.bugs += 1
+                broken(job, error)
         else:
             if result is None:
                 tally.skipped += 1

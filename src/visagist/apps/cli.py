@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, cast
@@ -76,7 +77,6 @@ def guarded(run: Callable[[], Any]) -> int:
 app = typer.Typer(
     name="visagist",
     cls=Front,
-    help="What papers do to photographs of faces, offline, with networks trained here.",
     epilog="Exit codes: 0 done, 1 some photos failed, 2 wrong usage, 3 all failed, 4 training stopped, 130 interrupted, 70 bug.",
     no_args_is_help=True,
     add_completion=False,
@@ -142,6 +142,23 @@ Seed = Annotated[int, typer.Option("--seed", help="For verbs that draw random nu
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; failures are always told.")]
 MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, help="Larger photos are refused before they are decoded.")]
 MAX_PIXELS = 50_000_000
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print("visagist", version("visagist"))
+        raise typer.Exit
+
+
+@app.callback()
+def front(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What papers do to photographs of faces, offline, with networks trained here."""
 
 
 @app.command(epilog="A photo without faces is done, not failed.")
@@ -263,6 +280,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code. Settings of the process are made here and nowhere else."""
     process.settle()
     process.stop_politely()
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # meant for programmers; failures are told in a line of ours
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not stop the batch

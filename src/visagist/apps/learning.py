@@ -192,7 +192,8 @@ def _train(
         card=card,
         quiet=quiet,
     )
-    print(os.fspath(weights))
+    if os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0":  # of several processes one says so
+        print(os.fspath(weights), flush=True)
     return 0
 
 
