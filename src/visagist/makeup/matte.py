@@ -20,9 +20,9 @@ from visagist.photo.window import Window
 
 EDGE = 0.010  # softness of the outline in mouth widths
 REACH = 0.07  # how far colours may move the outer outline
-REACH_IN = 0.06  # and the inner one, of which little inwards:
+REACH_IN = 0.035  # and the inner one, of which little inwards:
 SPARED = 0.08  # the part of the opening, by the points, that colours may turn into lips
-GAP = 0.016  # the mask rises from 0 to 1 over so much beside the opening, all of it outside the opening
+GAP = 0.013  # the mask rises from 0 to 1 over so much beside the opening, all of it outside the opening
 OPEN = (0.02, 0.03)  # a mouth is closed below the first, open from the second opening on
 MOST = 4.0  # largest say of a colour: log of how much likelier lip is than skin
 
@@ -71,6 +71,7 @@ def find(mouth: Mouth, pixels: np.ndarray) -> Matte:
     lab = _colours(mouth, pixels)
     known = _known(mouth)
     skin = (within < -0.03) & (within > -0.2) & known
+    lab = _evenly_lit(lab, skin)
     if opened > 0 and _only_lips(lab, (between > 0) & known, (within > 0.01) & (between < -0.01) & known, skin):
         inner, opened, between = None, 0.0, np.full_like(within, -9)
     lips = (within > 0.025) & (between < -0.02) & known
@@ -99,7 +100,11 @@ def _spared(
     best = values * (1 - opened * (1 - _step(-between, 0, GAP)))
     if min(shown.sum(), lips.sum()) < 20:
         return best
-    says = _log_density(lab, shown.astype(np.float32)) - _log_density(lab, lips.astype(np.float32))
+    # what shows is dark or bright, and never the mean of both; lips in the shade of the upper one are lips still
+    light = lab[..., 0] > (lab[shown][:, 0].max() + lab[shown][:, 0].min()) / 2
+    kinds = [shown & light, shown & ~light]
+    parts = [_log_density(lab, k.astype(np.float32)) + np.log(k.sum() / shown.sum()) for k in kinds if k.sum() >= 20]
+    says = np.max(parts, 0) - _log_density(lab, lips.astype(np.float32), least=(64.0, 9.0, 9.0))
     says = np.clip(says, -MOST, MOST).astype(np.float32)
     told = float((says[shown] > 0.5).mean() + (says[lips] < -0.5).mean() - 1)
     sure = float(_step(np.array(told), 0.2, 0.7))
@@ -121,6 +126,24 @@ def _colours(mouth: Mouth, pixels: np.ndarray) -> np.ndarray:
     smooth = cv2.GaussianBlur(seen, (0, 0), max(0.006 * mouth.unit, 0.8))
     lab: np.ndarray = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB)
     return lab
+
+
+def _evenly_lit(lab: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """The colours without what varies smoothly over the skin: light from one side must not make one half of the lips skin."""
+    if skin.sum() < 60:
+        return lab
+    height, width = skin.shape
+    y, x = np.meshgrid(np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32), indexing="ij")
+    terms = np.stack([np.ones_like(x), x, y, x * x], -1)
+    used = skin
+    for _ in range(3):  # nostrils, hair and background are no skin: drop what fits worst
+        a = terms[used]
+        found = np.linalg.solve(a.T @ a + 1e-2 * used.sum() * np.diag([0, 1, 1, 1]), a.T @ lab[used])
+        left = np.abs(lab - terms @ found).sum(-1)
+        used = skin & (left <= np.percentile(left[skin], 80))
+    trend = terms @ found
+    level: np.ndarray = (lab - trend + trend[skin].mean(0)).astype(np.float32)
+    return level
 
 
 def _known(mouth: Mouth) -> np.ndarray:
@@ -162,12 +185,15 @@ def _judged(
     return sure, says
 
 
-def _log_density(lab: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """log of the Gaussian fitted to the weighted colours, at every pixel: float32 [h, w], up to a constant."""
+def _log_density(lab: np.ndarray, weights: np.ndarray, least: tuple[float, float, float] = (16.0, 4.0, 4.0)) -> np.ndarray:
+    """log of the Gaussian fitted to the weighted colours, at every pixel: float32 [h, w], up to a constant.
+
+    least  is added to the variances: nothing in a photo is of one colour
+    """
     flat, w = lab.reshape(-1, 3), weights.reshape(-1, 1) / max(float(weights.sum()), 1e-6)
     mean = (w * flat).sum(0)
     centred = flat - mean
-    cov = (w * centred).T @ centred + np.diag([16.0, 4.0, 4.0])  # nothing in a photo is purer than that
+    cov = (w * centred).T @ centred + np.diag(least)
     distance = (centred @ np.linalg.inv(cov) * centred).sum(1)
     return np.asarray(-0.5 * (distance + np.log(np.linalg.det(cov))), np.float32).reshape(weights.shape)
 
