@@ -246,6 +246,25 @@ def test_thumbnail_is_not_kept(tmp_path: Path) -> None:
     assert b"abc" in (tmp_path / "a.jpg").read_bytes()
 
 
+def test_iptc_is_kept_in_jpeg(tmp_path: Path) -> None:
+    text = b"\x1c\x02\x74\x00\x09(c) Agent"
+    block = b"Photoshop 3.0\0" + b"8BIM\x04\x0c\0\0\0\0\0\4THMB" + b"8BIM\x04\x04\0\0" + len(text).to_bytes(4, "big") + text
+    data = encoded(portrait(), "JPEG", extra=b"\xff\xed" + (len(block) + 2).to_bytes(2, "big") + block)
+    photo = Photo.decode(data)
+    assert photo.encoding.iptc == text
+    copy = again(photo.edited(photo.pixels, STEP), tmp_path / "a.jpg")
+    assert copy.encoding.iptc == text
+    assert copy.history == (STEP,)
+    assert b"THMB" not in (tmp_path / "a.jpg").read_bytes()
+    assert "IPTC" in photo.save(tmp_path / "a.png")[0]
+
+
+def test_content_credentials_are_missed(tmp_path: Path) -> None:
+    segment = b"JP\0\1\0\0\0\1jumb c2pa"
+    data = encoded(portrait(), "JPEG", extra=b"\xff\xeb" + (len(segment) + 2).to_bytes(2, "big") + segment)
+    assert Photo.decode(data).notes == ("the content credentials (C2PA) cannot be carried over to an edited copy",)
+
+
 # --- complete or not at all --------------------------------------------------------------------------------------------------
 
 

@@ -71,6 +71,7 @@ class Encoding:
     dpi          dots per inch (x, y) or None
     exif         ready to be written back: no orientation, no thumbnail, no maker's note
     xmp          as found
+    iptc         the older form of caption, credit and copyright that JPEG carries, as found
     """
 
     tables: tuple[tuple[int, ...], ...] = ()
@@ -82,6 +83,7 @@ class Encoding:
     dpi: tuple[float, float] | None = None
     exif: bytes = field(default=b"", repr=False)
     xmp: bytes = field(default=b"", repr=False)
+    iptc: bytes = field(default=b"", repr=False)
 
 
 class Decoded(NamedTuple):
@@ -110,6 +112,8 @@ def decode(stream: IO[bytes], *, path: str | os.PathLike[str] | None = None, max
                 image.load()
         else:
             image.load()
+    if format_ == "JPEG" and any(name == "APP11" and b"c2pa" in data for name, data in image.applist):
+        notes.append("the content credentials (C2PA) cannot be carried over to an edited copy")
     encoding = _encoding(image, stream, format_)
     with _quiet():
         orientation, kept, trouble = exif.read(image)
@@ -223,7 +227,9 @@ def _encoding(image: Any, stream: IO[bytes], format_: str) -> Encoding:
     if format_ == "JPEG":
         used = [layer[3] for layer in image.layer[:2]]  # (id, samples across, samples down, table) of each component
         tables = tuple(tuple(image.quantization[i]) for i in used if i in image.quantization)
-        return Encoding(tables=tables, subsampling=_subsampling(image.layer), progressive="progressive" in image.info, dpi=dpi)
+        iptc = image.info.get("photoshop", {}).get(0x0404, b"")
+        progressive = "progressive" in image.info
+        return Encoding(tables, _subsampling(image.layer), progressive, dpi=dpi, iptc=iptc if isinstance(iptc, bytes) else b"")
     if format_ == "WEBP":
         lossless, quality = webp.quality(stream)
         return Encoding(lossless=lossless, quality=quality)

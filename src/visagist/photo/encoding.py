@@ -67,6 +67,8 @@ def encode(
                 notes = ("JPEG holds no transparency: the photo was laid on white",)
         else:
             image.putalpha(mask)
+    if encoding.iptc and format_ != "JPEG":
+        notes = (*notes, "the photo's IPTC metadata were dropped: they are written into JPEG only")
     more: dict[str, Any] = {"icc_profile": icc or b""}
     if encoding.dpi is not None and format_ != "WEBP":
         more["dpi"] = encoding.dpi
@@ -93,6 +95,10 @@ def _jpeg(stream: IO[bytes], image: Image.Image, came: str, encoding: Encoding, 
         more.update(qtables=[list(table) for table in encoding.tables], subsampling=encoding.subsampling)
     else:
         more.update(quality=_JPEG_QUALITY, subsampling=0)
+    if 0 < len(encoding.iptc) < 60_000:  # the marker and resource that Photoshop made for it
+        size, odd = len(encoding.iptc), len(encoding.iptc) & 1
+        segment = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + struct.pack(">I", size) + encoding.iptc + b"\0" * odd
+        more["extra"] = b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment
     if encoding.progressive:
         try:
             image.save(stream, "JPEG", progressive=True, **more)
