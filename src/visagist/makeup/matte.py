@@ -29,11 +29,16 @@ MOST = 4.0  # largest say of a colour: log of how much likelier lip is than skin
 
 @dataclass(frozen=True, eq=False)
 class Matte:
-    """values float32 [h, w], 0..1, in pixels of the mouth's view; `sure` 0..1 says how well colours told lips from skin."""
+    """values float32 [h, w], 0..1, in pixels of the mouth's view.
+
+    sure     0..1, how well colours told lips from skin
+    differs  [3], colour of the lips minus that of the skin in L*a*b* (medians)
+    """
 
     mouth: Mouth
     values: np.ndarray
     sure: float
+    differs: np.ndarray
 
     def seen_through(self, window: Window) -> np.ndarray:
         """The matte in another window of the photo: float32 [h, w]."""
@@ -88,7 +93,9 @@ def find(mouth: Mouth, pixels: np.ndarray) -> Matte:
         values = _spared(mouth, values, lab, inner, between, lips & known, opened)
     if lips.sum() >= 20:
         values *= 1 - _foreign(lab, np.median(lab[lips], 0), within, -between)
-    return Matte(mouth, values.astype(np.float32), sure)
+    painted = values > 0.8
+    differs = np.median(lab[painted], 0) - np.median(lab[skin], 0) if min(painted.sum(), skin.sum()) >= 20 else np.zeros(3)
+    return Matte(mouth, values.astype(np.float32), sure, differs)
 
 
 def _spared(
