@@ -142,14 +142,16 @@ def _evenly_lit(lab: np.ndarray, skin: np.ndarray) -> np.ndarray:
     height, width = skin.shape
     y, x = np.meshgrid(np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x], -1)
-    used = skin
+    some = np.flatnonzero(skin)[:: max(1, int(skin.sum()) // 4000)]
+    a, b = terms.reshape(-1, 4)[some], lab.reshape(-1, 3)[some]
+    fits = np.ones(len(some), bool)
     for _ in range(3):  # nostrils, hair and background are no skin: drop what fits worst
-        a = terms[used]
-        found = np.linalg.solve(a.T @ a + 1e-2 * used.sum() * np.diag([0, 1, 1, 1]), a.T @ lab[used])
-        left = np.abs(lab - terms @ found).sum(-1)
-        used = skin & (left <= np.percentile(left[skin], 80))
+        weak = 1e-2 * fits.sum() * np.diag([0, 1, 1, 1])
+        found = np.linalg.solve(a[fits].T @ a[fits] + weak, a[fits].T @ b[fits]).astype(np.float32)
+        left = np.abs(b - a @ found).sum(-1)
+        fits = left <= np.percentile(left, 80)
     trend = terms @ found
-    level: np.ndarray = (lab - trend + trend[skin].mean(0)).astype(np.float32)
+    level: np.ndarray = (lab - trend + (a @ found).mean(0)).astype(np.float32)
     return level
 
 
@@ -197,11 +199,11 @@ def _log_density(lab: np.ndarray, weights: np.ndarray, least: tuple[float, float
 
     least  is added to the variances: nothing in a photo is of one colour
     """
-    flat, w = lab.reshape(-1, 3), weights.reshape(-1, 1) / max(float(weights.sum()), 1e-6)
-    mean = (w * flat).sum(0)
-    centred = flat - mean
-    cov = (w * centred).T @ centred + np.diag(least)
-    distance = (centred @ np.linalg.inv(cov) * centred).sum(1)
+    flat, w = lab.reshape(-1, 3), weights.reshape(-1) / max(float(weights.sum()), 1e-6)
+    centred = flat - w @ flat
+    cov = (centred * w[:, None]).T @ centred + np.diag(least)
+    whitened = centred @ np.linalg.cholesky(np.linalg.inv(cov)).astype(np.float32)
+    distance = np.einsum("ij,ij->i", whitened, whitened)
     return np.asarray(-0.5 * (distance + np.log(np.linalg.det(cov))), np.float32).reshape(weights.shape)
 
 

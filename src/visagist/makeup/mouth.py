@@ -25,7 +25,7 @@ from visagist.photo.window import Window
 
 CROP = (30, 90)  # (height, width) of the network's window
 AROUND = 0.25  # skin shown around the box by the view, in mouth widths
-FINE = (128, 256)  # least and largest length of a mouth in the view, in its pixels; lips have no finer edge than that
+FINE = (128, 224)  # least and largest length of a mouth in the view, in its pixels; lips have no finer edge than that
 
 
 @dataclass(frozen=True, eq=False)
