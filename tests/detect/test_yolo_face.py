@@ -84,6 +84,14 @@ def test_the_smaller_of_two_faces_gets_the_cell_and_ignored_cells_are_not_asked(
     assert not asked8[:3].any() and asked8[3:].all()
 
 
+def test_a_fine_grid_is_told_that_the_middle_of_a_large_face_is_background() -> None:
+    index, asked = assign(torch.tensor([[16.0, 16, 240, 240]]), no_ignore(256))
+    cells = [(256 // s) ** 2 for s in STRIDES]
+    for start, stop in ((0, cells[0]), (cells[0], sum(cells[:2])), (sum(cells[:2]), sum(cells[:3]))):
+        assert asked[start:stop].all() and (index[start:stop] == -1).all()
+    assert (index[sum(cells[:3]) :] == 0).any()
+
+
 def test_a_picture_without_faces_has_a_finite_loss_and_no_box_loss() -> None:
     out = FaceNet(4)(torch.randn(2, 3, 64, 64))
     terms = finder_loss(out, torch.zeros(2, MOST, 4), no_ignore(64).expand(2, -1, -1))
