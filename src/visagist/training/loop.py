@@ -151,7 +151,7 @@ def _loop(work: _Work, state: State, progress: Progress, stop: StopRequest) -> N
     assert stage.step is not None
     if stage.batch % fabric.world_size:
         raise UsageError(f"{fabric.world_size} processes cannot share batches of {stage.batch}", code="usage")
-    measure_every = work.measure_every or math.ceil(stage.steps / 20)
+    measure_every = work.measure_every or math.ceil(stage.steps / 10)
     log_every = max(1, min(100, stage.steps // 100))
     written = time.monotonic()
     progress.stage(stage.name, stage.steps, run.step, stage.batch)
