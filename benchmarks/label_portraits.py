@@ -1,6 +1,6 @@
 """Give pictures of one central face 68 points, with nothing but the landmark network.
 
-    python benchmarks/label_portraits.py --data portraits --out landmarks68.csv [--model landmarks68] [--sheets FOLDER] [--drop a.jpg b.jpg]
+    python benchmarks/label_portraits.py --data portraits --out landmarks68.csv [--sheets FOLDER] [--drop a.jpg b.jpg]
 
 No finder is needed: the network is started from many boxes (OpenCV's Haar cascade and a grid about the middle) and answers are
 kept only where they agree, whatever the start: a wrong start ends anywhere, a right one always on the face. `support` on the
@@ -66,15 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--model", default="landmarks68")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--fold", default="all")
     parser.add_argument("--sheets", type=Path)
     parser.add_argument("--drop", nargs="*", default=[])
     parser.add_argument("--support", type=float, default=0.5, help="drop what fewer starts than this agree on")
     options = parser.parse_args(arguments)
     loaded = catalog.load(options.model, "cpu", verb="landmarks")
     recipe: Any = loaded.recipe
-    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    cascades = Path(cv2.__file__).parent / "data"
+    cascade = cv2.CascadeClassifier(str(cascades / "haarcascade_frontalface_default.xml"))
     kept, tiles, names = [], [], []
-    for item in read(options.data, fold="all"):
+    for item in read(options.data, fold=options.fold):
         photo = item.photo
         points, support = agreed(recipe.locate(loaded.nets["points"], photo.pixels, starts(photo.pixels, cascade), passes=3))
         left_out = item.name in options.drop or support < options.support

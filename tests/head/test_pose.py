@@ -26,7 +26,7 @@ def test_pose_of_a_projected_head(yaw: float, pitch: float, roll: float) -> None
 
 
 def test_signs() -> None:
-    """yaw: nose to the picture's right; pitch: chin and nose up; roll: clockwise as seen. NOSE is the tip, between the eyes BRIDGE."""
+    """yaw: nose to the picture's right; pitch: chin and nose up; roll: clockwise as seen."""
     tip, bridge = 30, 27
     still = projected(Pose(0, 0, 0))
     assert (projected(Pose(30, 0, 0))[tip] - still[tip])[0] > 0

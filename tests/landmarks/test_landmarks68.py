@@ -101,6 +101,22 @@ def test_examples_of_a_mirrored_item_are_the_mirrored_examples() -> None:
         assert across[0] * chin[1] - across[1] * chin[0] > 0  # a face, not a mirrored face
 
 
+def test_labels_of_video_frames_lose_their_constant_offset() -> None:
+    """A half step of the label grid, known to be there by the columns of that set; other labels are taken as they are."""
+    recipe, plain = Landmarks68(), face_item(3)
+    frame = replace(plain, facts={"crop_x0": 12.0})
+    face = plain.faces[0]
+    assert face.points is not None
+    assert np.array_equal(recipe.true_points(plain, face), face.points)
+    size = np.sqrt(np.ptp(face.points, axis=0).prod())
+    assert np.allclose(face.points - recipe.true_points(frame, face), 0.016 * size)
+    net = Answers(room.mean_face() * 2 / recipe.margin)
+    figures = recipe.measure({"points": net}, [frame], Tools(metrics, lambda photo: frame.faces))
+    assert figures["nme_box"] != figures["nme_box_as_labelled"]
+    figures = recipe.measure({"points": net}, [plain], Tools(metrics, lambda photo: plain.faces))
+    assert figures["nme_box"] == figures["nme_box_as_labelled"]
+
+
 def test_windows_show_the_face_where_the_mean_face_lies() -> None:
     recipe = Landmarks68()
     points = room.mean_face() * 80 + np.array([300.0, 200.0])
@@ -113,20 +129,20 @@ def test_windows_show_the_face_where_the_mean_face_lies() -> None:
 def test_every_parameter_gets_a_gradient_and_the_loss_falls() -> None:
     """Tiny overfit: after some steps on four pictures the points are close."""
     torch.manual_seed(0)
-    recipe = replace(TINY, rate=3e-3, steps=200_000)  # no decay of the rate within these few steps
+    recipe = replace(TINY, batch=4, rate=3e-3, steps=200_000)  # no decay of the rate within these few steps
     nets, stage = recipe.networks(), recipe.stages()[0]
     assert stage.optimizers is not None
     run = Run(nets, stage.optimizers(nets), stage, 0, torch.device("cpu"))
     calm = replace(recipe, aligned=1.0, scale=0.0, shift=0.0, bend=0.0, shear=0.0)
-    examples = [calm.example(face_item(i), np.random.default_rng(i)) for i in range(4)]
+    examples = [calm.example(face_item(i), np.random.default_rng(i)) for i in range(3)]
     batch = {key: torch.from_numpy(np.stack([e[key] for e in examples])) for key in examples[0]}
     losses = [float(recipe.step(run, batch)["loss"])]
     nets["points"].zero_grad()
     total, _ = recipe.loss(nets["points"], nets["points"](batch["image"]), batch["points"])
     total.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in nets["points"].parameters())
-    losses += [float(recipe.step(run, batch)["loss"]) for _ in range(120)]
-    assert losses[-1] < losses[1] / 3
+    losses += [float(recipe.step(run, batch)["loss"]) for _ in range(60)]
+    assert losses[-1] < losses[1] / 2
     assert recipe.preview(run, batch).dtype == np.uint8
 
 
@@ -183,3 +199,37 @@ def test_measure_counts_faces_that_were_not_found_as_failures() -> None:
     elsewhere = recipe.measure({"points": net}, items, Tools(metrics, lambda photo: (Face((0.0, 0.0, 8.0, 8.0)),)))
     assert elsewhere["failure_rate"] == 1
     assert recipe.measure({"points": net}, items, Tools(metrics))["n"] == 3
+
+
+# The trained weights on the one real portrait: every second point, found once and looked at.
+ASTRONAUT = {
+    0: (177.2, 99.6), 4: (184.2, 145.8), 8: (221.8, 177.3), 12: (262.9, 150.5), 16: (274.1, 105.1), 17: (187.2, 89.7),
+    19: (200.7, 86.4), 21: (213.2, 89.7), 22: (239.1, 91.0), 24: (251.7, 88.8), 26: (264.8, 93.8), 27: (225.3, 104.0),
+    30: (224.1, 128.3), 33: (223.7, 133.4), 36: (195.7, 100.0), 39: (212.1, 102.1), 42: (239.0, 103.5), 45: (255.3, 103.4),
+    48: (202.3, 140.6), 51: (223.4, 139.7), 54: (244.8, 142.8), 57: (222.7, 154.6), 62: (223.3, 142.2), 66: (223.0, 149.1),
+}  # fmt: skip
+
+
+def test_trained_weights_on_the_astronaut() -> None:
+    import skimage.data
+
+    from visagist import catalog
+
+    loaded = catalog.load("landmarks68", "cpu")
+    portrait = skimage.data.astronaut()
+    rough = Face((168.0, 74.0, 284.0, 188.0))
+    (face,) = loaded.recipe.landmarks(loaded.nets, Photo.of(portrait), (rough,))
+    assert face.points is not None and face.pose is not None and face.box == rough.box
+    off = {i: np.hypot(*(face.points[i] - place)) for i, place in ASTRONAUT.items()}
+    assert np.mean(list(off.values())) < 1.5 and max(off.values()) < 4
+    assert abs(face.pose.yaw) < 5 and abs(face.pose.roll - 3) < 3
+    # mirrored, the same points
+    (mirrored,) = loaded.recipe.landmarks(loaded.nets, Photo.of(portrait[:, ::-1].copy()), (rough.mirrored(512),))
+    assert np.abs(mirrored.mirrored(512).points - face.points).max() < 1.5
+    # enlarged and hanging over the edge
+    import cv2
+
+    large = cv2.resize(portrait[60:, 160:], None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    (big,) = loaded.recipe.landmarks(loaded.nets, Photo.of(large), (Face((32.0, 56.0, 496.0, 512.0)),))
+    assert big.points is not None
+    assert np.linalg.norm(big.points / 4 + (160, 60) - face.points, axis=1).mean() < 1.5

@@ -65,6 +65,7 @@ def covered(image: np.ndarray, rng: Rng) -> np.ndarray:
         w, h = (int(v) for v in rng.uniform(0.08, 0.42, 2) * size)
         x, y = int(rng.integers(-w // 2, size - w // 2)), int(rng.integers(-h // 2, size - h // 2))
         kind = rng.random()
+        fill: np.ndarray
         if kind < 0.4:
             fill = np.broadcast_to(rng.integers(0, 256, 3).astype(np.uint8), image.shape)
         elif kind < 0.55:
@@ -118,7 +119,7 @@ def degraded(image: np.ndarray, rng: Rng) -> np.ndarray:
         small = np.clip(small + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.3:
         _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 90))])
-        small = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        small = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
     if small.shape[0] != size:
         small = cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR)
     return small
