@@ -242,6 +242,21 @@ def test_the_colour_map_finds_an_affine_change_and_ignores_what_does_not_count()
     assert np.abs(made[weights > 0] - (colour @ linear + shift)).max() < 1.5
 
 
+@given(st.integers(0, 10**6), st.sampled_from(ALL))
+def test_no_mouth_breaks_it(seed: int, finish: str) -> None:
+    """Noise, gradients and flat colours; points in any disorder, near and far, huge and tiny."""
+    rng = np.random.default_rng(seed)
+    size = tuple(int(v) for v in rng.integers(1, 120, 2))
+    before = rng.integers(0, 256, (*(size if rng.random() < 0.5 else (1, 1)), 3), np.uint8)
+    before = np.ascontiguousarray(np.broadcast_to(before, (*size, 3)))
+    points = rng.normal(0, 10.0 ** rng.uniform(-2, 3), (68, 2)) * rng.uniform(0, 1, 2) + rng.uniform(-0.2, 1.2, 2) * size[::-1]
+    try:
+        after = paint(before, [Face.of_points(points)], finish)
+    except FaceError:
+        return
+    assert after.shape == before.shape
+
+
 @pytest.mark.long
 def test_a_photo_of_twelve_megapixels_takes_a_tenth_of_a_second(drawn: ModuleType) -> None:
     face = drawn.face((2000, 1500), 600, opening=0.2)

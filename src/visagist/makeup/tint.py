@@ -3,8 +3,8 @@
 Colour is changed in Oklab (Björn Ottosson, "A perceptual color space for image processing", 2020), where lightness, hue and
 chroma can be changed one at a time. The lips keep their own play of light: every pixel keeps how much lighter or darker it is
 than the lips in general, and its highlights. Hue and chroma are the shade's; chroma follows the light, so shadows stay deep and
-highlights pale. Of the lightness between lips and shade a part is bridged (`LIGHTNESS`), so that a dark shade is darker than a
-pale one, as paint is.
+highlights pale. Of the lightness between lips and shade a part is bridged, so that a dark shade is darker than a pale one, as
+paint is; less where that means lighter, because lips are often dark for want of light, and bright ones would glow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from visagist.errors import UsageError
 
-LIGHTNESS = 0.5  # part of the way that the lips' lightness moves to the shade's
+DARKER, LIGHTER = 0.5, 0.2  # part of the way that the lips' lightness moves to that of a darker or lighter shade
 COVER = 0.88  # part of the way that hue and chroma move; the rest is the lips' own variation
 SHINE = (0.10, 0.28)  # a highlight begins, and is all light, so much lighter than the lips in Oklab
 
@@ -79,11 +79,12 @@ def painted(region: np.ndarray, weights: np.ndarray, shade: np.ndarray) -> np.nd
     general = float(np.median(light[sure])) if sure.any() else float(light.mean())
     wanted = to_oklab(shade)
     chroma, hue = float(np.hypot(wanted[1], wanted[2])), (float(wanted[1]), float(wanted[2]))
-    # Dark lips would swallow a shade, and a shade paler than paint can be would whiten: go part of the way.
-    moved = np.clip(light + LIGHTNESS * (float(wanted[0]) - general), 0, 1)
-    lit = np.clip(moved / max(general + LIGHTNESS * (float(wanted[0]) - general), 1e-3), 0, 1.5)
+    bridged = (DARKER if wanted[0] < general else LIGHTER) * (float(wanted[0]) - general)
+    moved = np.clip(light + bridged, 0, 1)
+    # The same paint in less light is darker and paler in one proportion.
+    lit = np.clip(moved / max(float(wanted[0]), 1e-3), 0, 1.15)
     shine = np.clip((light - general - SHINE[0]) / (SHINE[1] - SHINE[0]), 0, 1)
-    full = np.minimum(chroma * np.minimum(lit, 1.1), _chroma_limit(*_direction(hue))[np.rint(moved * 255).astype(np.int16)])
+    full = np.minimum(chroma * lit, _chroma_limit(*_direction(hue))[np.rint(moved * 255).astype(np.int16)])
     cover = COVER * (1 - 0.8 * shine)
     direction = np.array(_direction(hue), np.float32)
     out = np.empty_like(lab)
