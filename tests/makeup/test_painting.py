@@ -259,12 +259,19 @@ def test_no_mouth_breaks_it(seed: int, finish: str) -> None:
 
 @pytest.mark.long
 def test_a_photo_of_twelve_megapixels_takes_a_tenth_of_a_second(drawn: ModuleType) -> None:
+    """Of processor time, whatever else the machine does; and the network a small part of it."""
     face = drawn.face((2000, 1500), 600, opening=0.2)
     before = drawn.picture((3000, 4000), [face], grain=3)
     for finish in ALL:
         took = []
-        for _ in range(3):
-            start = time.perf_counter()
+        for _ in range(4):
+            start = time.process_time()
             paint(before, [face], finish)
-            took.append(time.perf_counter() - start)
-        assert min(took) < 0.25  # 0.1 on a quiet machine
+            took.append(time.process_time() - start)
+        assert min(took) < 0.3  # 0.1 on a quiet machine
+    mouth, recipe = Mouth.of(face, before.shape[:2]), Lipstick()
+    assert mouth is not None
+    crop, net = mouth.crop.cut(before), recipe.networks()["glazed"]
+    start = time.process_time()
+    recipe.painted(net, crop)
+    assert time.process_time() - start < 0.05
