@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from visagist.apps import batch
 from visagist.apps.batch import Job, Tally
+from visagist.apps.process import Memory
 from visagist.apps.report import Report, printable
 from visagist.errors import OutputError, VisagistError
 
@@ -109,9 +110,11 @@ def _through(
         where = {"out": options.out, "in_place": options.in_place, "overwrite": options.overwrite}
         jobs = batch.plan(jobs, verb, options.photos, **where)  # type: ignore[arg-type]
     tally = Tally(marked=marked)
+    memory = Memory()
 
     def do_unless_there(job: Job) -> Record | None:
         report.begins(job)
+        memory.give_back()
         if options.edits and batch.is_there(job, options.overwrite):
             return None
         if job.out is not None and not batch.is_there(job, options.overwrite):
