@@ -120,7 +120,8 @@ def test_labels_of_video_frames_lose_their_constant_offset() -> None:
 
 
 def test_the_answer_keeps_its_share_of_the_offset() -> None:
-    net, pixels, box = Answers(room.mean_face() * 2 / Landmarks68().margin), np.zeros((90, 90, 3), np.uint8), (20.0, 20.0, 70.0, 70.0)
+    net, box = Answers(room.mean_face() * 2 / Landmarks68().margin), (20.0, 20.0, 70.0, 70.0)
+    pixels = np.zeros((90, 90, 3), np.uint8)
     with_share, without = (Landmarks68(kept=kept).locate(net, pixels, [box])[0] for kept in (0.6, 0.0))
     size = np.sqrt(np.ptp(without, axis=0).prod())
     assert np.allclose(with_share - without, 0.6 * 0.016 * size)

@@ -338,7 +338,7 @@ class Landmarks68(Recipe):
         return tuple(replace(face, points=p, scheme="ibug68", pose=pose_of(p)) for face, p in zip(faces, points, strict=True))
 
     def measure(self, nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools) -> dict[str, float]:
-        """nme_box (a fraction, faces found), failure_rate and n: the points as `landmarks` gives them against the labels as they lie.
+        """nme_box (a fraction, faces found), failure_rate, n: points as `landmarks` gives them against labels as they lie.
 
         nme_box_centred: the same with the lag taken out of both, which is how far points are from what they stand for.
         From the finder's boxes, or without a finder from the true boxes with errors that follow from the item's name alone.
