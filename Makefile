@@ -2,8 +2,8 @@
 #   make demo        set up, then paint lips on a portrait and write a before/after sheet
 #   make test        lint, types and all fast tests
 #   make test-long   the tests that train or work through large photographs
-# On Linux pip may take the CUDA build of torch (several GB). Without an NVIDIA GPU, with the index of CPU builds that PyTorch's
-# installation page names:  make demo PIP_FLAGS="--extra-index-url INDEX"
+# On Linux pip may take the CUDA build of torch (several GB). Without an NVIDIA GPU, pass the option for CPU builds that PyTorch's
+# installation page gives:  make demo PIP_FLAGS="..."
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
