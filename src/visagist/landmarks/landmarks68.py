@@ -184,7 +184,7 @@ class Landmarks68(Recipe):
     map_weight: float = 0.03  # weight of the map loss
     sigma: float = 0.06  # width of the map targets in window units
     batch: int = 64
-    steps: int = 8000
+    steps: int = 4000
     rate: float = 1.5e-3  # AdamW
     decay: float = 0.05  # weight decay
     lag: float = 0.016  # frames of video: labels lie this part of the face's size too far right and down
