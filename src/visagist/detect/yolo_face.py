@@ -34,6 +34,7 @@ from visagist.recipe import Batch, Item, Networks, Recipe, Run, Stage, Tools
 STRIDES = (4, 8, 16, 32)
 # Geometric mean side, in network pixels, of the faces each stride answers for. They overlap: both then answer.
 REACH = ((0.0, 26.0), (20.0, 60.0), (48.0, 130.0), (104.0, 1e9))
+CANDIDATES = 600  # boxes of a photo, the best, that suppression looks at
 MOST = 192  # faces a training scene may ask for; further ones, the smallest, are ignored
 
 
@@ -55,11 +56,10 @@ class Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = Conv(channels, channels)
-        self.second = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.norm(self.second(self.first(x))), inplace=True)
+        return F.relu(x + self.second(self.first(x)), inplace=True)
 
 
 class FaceNet(nn.Module):
@@ -108,10 +108,11 @@ class FaceNet(nn.Module):
             tops.insert(0, x)
         out = []
         for top, head, last in zip(tops, self.head, self.answer, strict=True):
-            features = head(top).float()
+            features = head(top).permute(0, 2, 3, 1).float()  # [B, H/s, W/s, channels]
+            assert isinstance(last, nn.Conv2d)
             with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round a side to 1/256 of its length
-                y = last(features)
-            out.append((y[:, 0], torch.exp(y[:, 1:].clamp(-6, 5)).permute(0, 2, 3, 1)))
+                y = F.linear(features, last.weight.flatten(1), last.bias)  # a 1x1 convolution
+            out.append((y[..., 0], torch.exp(y[..., 1:].clamp(-6, 5))))
         return out
 
 
@@ -294,13 +295,13 @@ class YoloFace(Recipe):
     def detect(self, nets: Mapping[str, nn.Module], photo: Photo, *, min_score: float = 0.5) -> tuple[Face, ...]:
         """All faces with at least this score, largest first; boxes in photo pixels by the house convention.
 
-        The photo is searched at its own size (at most `longest`) and, for faces that fill it, once more at a quarter of that.
+        The photo is searched at its own size (at most `longest`) and, for faces that fill it, once more at 160 pixels.
         """
         height, width = photo.size
         fit = min(1.0, self.longest / max(height, width))
         scales = [fit]
         if max(height, width) * fit > 320:
-            scales.append(min(fit / 2, 256 / max(height, width)))
+            scales.append(160 / max(height, width))
         if max(height, width) * fit < 160:  # a small picture: its faces may be smaller than any cell answers for
             scales.append(2.0)
         boxes, scores = [], []
@@ -309,6 +310,8 @@ class YoloFace(Recipe):
             boxes.append(b)
             scores.append(s)
         every, score = np.concatenate(boxes), np.concatenate(scores)
+        best = np.argsort(-score, kind="stable")[:CANDIDATES]
+        every, score = every[best], score[best]
         keep = suppress(every, score, self.overlap)
         return by_falling_area([Face(box=tuple(every[i]), score=float(score[i])) for i in keep])
 

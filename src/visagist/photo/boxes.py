@@ -16,11 +16,9 @@ def area(boxes: np.ndarray) -> np.ndarray:
 
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Areas of intersection [N, M] of every box of a [N, 4] with every box of b [M, 4]."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    sides = np.clip(high - low, 0, None)
-    areas: np.ndarray = sides[..., 0] * sides[..., 1]
-    return areas
+    width = np.minimum(a[:, None, 2], b[None, :, 2]) - np.maximum(a[:, None, 0], b[None, :, 0])
+    height = np.minimum(a[:, None, 3], b[None, :, 3]) - np.maximum(a[:, None, 1], b[None, :, 1])
+    return np.asarray(np.clip(width, 0, None) * np.clip(height, 0, None))
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -54,9 +52,13 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndar
     boxes [N, 4], scores [N]; returns the kept indices, best first.
     """
     order = np.argsort(-scores, kind="stable")
+    alive = np.ones(len(order), bool)
     keep: list[int] = []
-    while order.size:
-        best, rest = order[0], order[1:]
-        keep.append(int(best))
-        order = rest[iou(boxes[best : best + 1], boxes[rest])[0] <= threshold]
+    for start in range(0, len(order), 512):  # blocks of rows, so that thousands of boxes need no square of memory
+        block = order[start : start + 512]
+        close = iou(boxes[block], boxes[order[start:]]) > threshold
+        for i, index in enumerate(block):
+            if alive[start + i]:
+                keep.append(int(index))
+                alive[start + i + 1 :] &= ~close[i, i + 1 :]
     return np.array(keep, dtype=np.int64)
