@@ -17,18 +17,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import cv2
-import dlib
-import numpy as np
-import torch
+from visagist.apps import process
 
-from visagist import catalog
-from visagist.photo.boxes import iou
-from visagist.photo.face import Face
-from visagist.photo.photo import Photo
-from visagist.recipe import Item
-from visagist.training import metrics
-from visagist.training.data.readers import read
+process.settle()  # what every command does to its process, before torch is imported
+
+import cv2  # noqa: E402
+import dlib  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from visagist import catalog  # noqa: E402
+from visagist.photo.boxes import iou  # noqa: E402
+from visagist.photo.face import Face  # noqa: E402
+from visagist.photo.photo import Photo  # noqa: E402
+from visagist.recipe import Item  # noqa: E402
+from visagist.training import metrics  # noqa: E402
+from visagist.training.data.readers import read  # noqa: E402
 
 Finder = Callable[[np.ndarray], list[Face]]
 
