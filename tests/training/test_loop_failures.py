@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import nn
 
-from visagist.errors import OutputError, PhotoError, TrainingError, UsageError
+from visagist.errors import OutputError, PhotoError, TrainingError, UsageError, WeightsError
 from visagist.recipe import Item, Recipe, Stage, Tools
 from visagist.training import run as run_module
 from visagist.training.evaluate import evaluate
 from visagist.training.ledger import Ledger
 from visagist.training.loop import train
+from visagist.weights import device as devices
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,31 @@ def test_devices_and_precisions_that_are_not_there(tmp_path, monkeypatch):
         with pytest.raises(UsageError):
             go(Toy(), tmp_path, **wrong)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("card", "error", "what"),
+    [
+        ({"limits": 3}, WeightsError, "not iterable"),
+        ({"paper": 7}, WeightsError, "paper: "),
+        ({"trained_on": [{"set": "x", "count": 3}]}, WeightsError, "licence: field required"),
+        ({"trained_on": ["x"]}, WeightsError, "card is wrong"),
+        ({"commercial_use": "yes"}, WeightsError, "commercial_use: "),
+        ({"licence": "MIT"}, UsageError, "no field licence"),
+    ],
+)
+def test_what_is_wrong_with_the_card_is_said_before_the_training(card, error, what, tmp_path):
+    with pytest.raises(error, match=what) as info:
+        go(Toy(), tmp_path / "run", card=card)
+    assert info.value.code in ("bad-card", "bad-setting")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_computes_in_bfloat16_where_use_does(monkeypatch):
+    for quick, wanted in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(devices, "quick_bfloat16", lambda device, quick=quick: quick)
+        assert run_module.choose_precision("auto", torch.device("cpu")) == wanted
+        assert run_module.choose_precision("fp32", torch.device("cpu")) == "fp32"
 
 
 def test_an_output_folder_that_cannot_be_made(tmp_path):

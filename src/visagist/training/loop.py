@@ -8,6 +8,7 @@ two counters, and a stopped and resumed run equals a straight one bit for bit on
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -69,6 +70,9 @@ def train(
     """
     if not items:
         raise TrainingError("no item to train on", code="no-data")
+    path = Path(out) / WEIGHTS
+    described = _card_fields(system, recipe, command, card or {})
+    store.describe(path, **described[0])  # what is wrong with the card is said now and not after the training
     place = choose_device(device)
     # Fabric stays at full precision, Run opens torch.autocast: Fabric's own mixed precision refuses gradient penalties.
     strategy = "ddp" if processes * nodes > 1 else "auto"
@@ -120,11 +124,11 @@ def train(
             for name, net in nets.items():
                 net.load_state_dict(saved["nets"][name])
             figures = Figures(saved["shipped"], saved["measured"])
-    path = ledger.folder / WEIGHTS
     if fabric.is_global_zero:
         weights = store.state(nets, recipe.ships)
         weights |= {f"{n}.{k}": t for n, state in figures.shipped.items() for k, t in state.items() if f"{n}.{k}" in weights}
-        _save(path, weights, system, recipe, figures.measured, len(validation), command, dict(card or {}))
+        fields, on = described
+        store.save(path, weights, measured=_rows(figures.measured, len(validation), on), **fields)
     fabric.barrier()
     return path
 
@@ -265,21 +269,19 @@ def _tools() -> Tools:
     return Tools(metrics)
 
 
-def _save(
-    path: Path,
-    weights: Mapping[str, Tensor],
-    system: str,
-    recipe: Recipe,
-    metrics: Mapping[str, float],
-    count: int,
-    command: str,
-    card: dict[str, Any],
-) -> None:
-    """The weights and their card. Metrics called n or n_... are counts; they stand beside the others."""
+def _card_fields(system: str, recipe: Recipe, command: str, card: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What `store.save` is told of these weights besides the figures, and the set and fold of the figures."""
+    fields = {"input": "", "paper": "", "commercial_use": False, **card, "system": system, "command": command}
+    on = {"set": fields.pop("validation_set", "validation"), "fold": fields.pop("validation_fold", "dev")}
+    fields["settings"] = {"preset": fields.pop("preset", ""), **dataclasses.asdict(recipe)}
+    known = set(inspect.signature(store.save).parameters) - {"place", "state", "measured"}
+    if unknown := sorted(fields.keys() - known):
+        raise UsageError(f"a weights card has no field {', '.join(unknown)}", code="bad-setting")
+    return fields, on
+
+
+def _rows(metrics: Mapping[str, float], count: int, on: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Figures as the card keeps them. Metrics called n or n_... are counts; they stand beside the others."""
     n = int(metrics.get("n", metrics.get("n_photos", count)))
-    on = {"n": n, "set": card.pop("validation_set", "validation"), "fold": card.pop("validation_fold", "dev")}
     figures = {name: float(value) for name, value in metrics.items() if name != "n" and not name.startswith("n_")}
-    measured = [{"metric": name, "value": value, **on} for name, value in figures.items() if math.isfinite(value)]
-    fields = {"input": "", "paper": "", "commercial_use": False, **card}
-    settings = {"preset": fields.pop("preset", ""), **dataclasses.asdict(recipe)}
-    store.save(path, weights, system=system, settings=settings, command=command, measured=measured, **fields)
+    return [{"metric": name, "value": value, "n": n, **on} for name, value in figures.items() if math.isfinite(value)]

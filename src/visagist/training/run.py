@@ -17,6 +17,7 @@ import torch
 
 from visagist.errors import UsageError
 from visagist.recipe import Item
+from visagist.weights import device as devices
 
 EVERY = 30.0  # seconds between plain progress lines
 RECENT = 200  # steps from which the time left is foretold: machines are shared, their pace changes
@@ -32,13 +33,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """ "fp32" or "bf16"; "auto" is bf16 where the processor computes it natively."""
+    """ "fp32" or "bf16"; "auto" is bf16 where the device computes it in hardware, as in use (`weights.device`)."""
     if name not in ("auto", "fp32", "bf16"):
         raise UsageError(f"no precision is called {name!r}", code="usage", hint="use auto, fp32 or bf16")
     if name != "auto":
         return name
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "bf16" if native else "fp32"
+    return "bf16" if devices.quick_bfloat16(device) else "fp32"
 
 
 def fingerprint(items: Sequence[Item]) -> dict[str, Any]:

@@ -114,22 +114,21 @@ def save(
     target = Path(place)
     tensors = {name: _stored(name, torch.as_tensor(value), target) for name, value in state.items()}
     data = serialise(tensors, {"format": "pt"})  # more metadata would come out in random order
-    try:
-        card = WeightsCard(
-            system=system,
-            settings=json.loads(json.dumps(dict(settings))),
-            sha256=hashlib.sha256(data).hexdigest(),
-            parameters=sum(t.numel() for t in tensors.values() if t.is_floating_point()) if parameters is None else parameters,
-            input=input,
-            trained_on=tuple(t if isinstance(t, TrainedOn) else TrainedOn(**t) for t in trained_on),
-            commercial_use=commercial_use,
-            measured=tuple(m if isinstance(m, Measured) else Measured(**m) for m in measured),
-            limits=tuple(limits),
-            paper=paper,
-            made=Made(date=made or date.today().isoformat(), command=command),
-        )
-    except ValidationError as error:
-        raise WeightsError(f"the card is wrong: {summary(error)}", code="bad-card", path=card_path(target)) from None
+    card = describe(
+        target,
+        system=system,
+        settings=settings,
+        sha256=hashlib.sha256(data).hexdigest(),
+        parameters=sum(t.numel() for t in tensors.values() if t.is_floating_point()) if parameters is None else parameters,
+        input=input,
+        trained_on=trained_on,
+        commercial_use=commercial_use,
+        measured=measured,
+        limits=limits,
+        paper=paper,
+        command=command,
+        made=made,
+    )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -137,6 +136,43 @@ def save(
     write_atomically(target, data)
     write_card(target, card)
     return card
+
+
+def describe(
+    place: str | os.PathLike[str],
+    *,
+    system: str,
+    settings: Mapping[str, Any],
+    input: str,
+    paper: str,
+    command: str,
+    commercial_use: bool,
+    trained_on: Sequence[TrainedOn | Mapping[str, Any]] = (),
+    measured: Sequence[Measured | Mapping[str, Any]] = (),
+    limits: Sequence[str] = (),
+    parameters: int = 0,
+    made: str | None = None,
+    sha256: str = "0" * 64,
+) -> WeightsCard:
+    """The card that `save` would write; nothing is written. A training asks for it before it starts: WeightsError "bad-card"
+    after hours would be a pity. Without parameters and sha256, which nobody knows before, it is of no other use."""
+    try:
+        return WeightsCard(
+            system=system,
+            settings=json.loads(json.dumps(dict(settings))),
+            sha256=sha256,
+            parameters=parameters,
+            input=input,
+            trained_on=tuple(t if isinstance(t, TrainedOn) else TrainedOn.model_validate(dict(t)) for t in trained_on),
+            commercial_use=commercial_use,
+            measured=tuple(m if isinstance(m, Measured) else Measured.model_validate(dict(m)) for m in measured),
+            limits=tuple(limits),
+            paper=paper,
+            made=Made(date=made or date.today().isoformat(), command=command),
+        )
+    except (ValidationError, TypeError, ValueError) as error:  # the latter two: what is no JSON or no row of a card
+        why = summary(error) if isinstance(error, ValidationError) else str(error)
+        raise WeightsError(f"the card is wrong: {why}", code="bad-card", path=card_path(place)) from None
 
 
 def _stored(name: str, value: Tensor, target: Path) -> Tensor:
