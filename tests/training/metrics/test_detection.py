@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+import time
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +18,8 @@ from visagist.photo.face import Face
 from visagist.photo.photo import Photo
 from visagist.recipe import Item
 from visagist.training.metrics import Judged, average_precision, curve, detection, judge, recall_at
+from visagist.training.metrics.detection import drawn_precision, drawn_recall
+from visagist.training.metrics.interval import draws, groups_of
 
 PHOTO = Photo.of(np.zeros((100, 100, 3), np.uint8))
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 60, 20)
@@ -100,8 +107,18 @@ def test_detection_figures() -> None:
     found = [[Face(A, 0.9), Face((20, 0, 30, 8), 0.8)], [Face(A, 0.7)]]
     figures = detection(found, [item(Face(A), Face(B)), item(complete=True)])
     assert figures == pytest.approx(
-        {"ap50": 1.0, "ap": (7 * 1 + 3 * 0.5) / 10, "recall_at_0.1_fppi": 1.0, "n_faces": 2, "n_photos": 2}
+        {
+            "ap50": 1.0,
+            "ap": (7 * 1 + 3 * 0.5) / 10,
+            "recall_at_0.1_fppi": 1.0,
+            "n_faces": 2,
+            "n_photos": 2,
+            "ap50_all_points": 1.0,
+            "ap50_11_points": 1.0,
+            "ap_101_points": (7 * 1 + 3 * 51 / 101) / 10,  # recall 0, .01 ... .50
+        }
     )
+    assert list(figures)[:5] == ["ap50", "ap", "recall_at_0.1_fppi", "n_faces", "n_photos"]
 
 
 def test_detection_leaves_out_what_tells_nothing() -> None:
@@ -118,6 +135,87 @@ def test_detection_averages_classes_and_passes_over_ignore() -> None:
     assert detection([[cat, dog, replace(dog, box=C, score=0.99)]], [truth])["ap50"] == 1
     stray = Face((70, 70, 90, 90), 0.99, "bird")
     assert detection([[cat, dog, stray]], [truth])["recall_at_0.1_fppi"] == 0
+
+
+def crowd(seed: int, pictures: int = 12, people: int = 5) -> tuple[list[list[Face]], list[Item]]:
+    """Found and true faces of two classes, with doublets, misses, strangers and a picture without faces."""
+    rng = np.random.default_rng(seed)
+
+    def label(*shares: float) -> str:
+        return str(rng.choice(["cat", "dog", "bird"], p=shares))
+
+    found, items = [], []
+    for i in range(pictures):
+        corners = rng.uniform(0, 80, (rng.integers(0, 4) if i else 0, 2))
+        true = [Face((x, y, x + 20, y + 20), label=label(0.5, 0.5, 0)) for x, y in corners]
+        shown = [f for f in [*true, *true, Face(A)] if rng.random() < 0.7]
+        found.append([Face(tuple(np.array(f.box) + rng.normal(0, 4, 4)), rng.random(), label(0.5, 0.45, 0.05)) for f in shown])
+        person = None if i % 4 == 0 else f"p{rng.integers(people)}"
+        items.append(replace(item(*true, complete=bool(rng.random() < 0.8 or not true)), person=person))
+    return found, items
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_draws_of_pictures_are_as_if_measured_one_by_one(seed: int) -> None:
+    found, items = crowd(seed)
+    groups, count = groups_of([("picture", i) if one.person is None else one.person for i, one in enumerate(items)])
+    labels = ("cat", "dog")
+
+    def boxes(faces: Sequence[Face], label: str) -> np.ndarray:
+        return np.array([f.box for f in faces if f.label == label]).reshape(-1, 4)
+
+    parts = {
+        label: [
+            judge(
+                boxes(f, label),
+                np.array([one.score for one in f if one.label == label]),
+                boxes(i.faces, label),
+                complete=i.complete,
+            )
+            for f, i in zip(found, items)
+        ]
+        for label in labels
+    }
+    often = draws(count, rounds=60, seed=seed)
+    fast = {
+        label: (drawn_precision(parts[label], groups, often), drawn_recall(parts[label], groups, often, 0.1)) for label in labels
+    }
+    for r, times in enumerate(often):
+        for label in labels:
+            together = Judged.together([parts[label][i] for i, g in enumerate(groups) for _ in range(times[g])])
+            slow = average_precision(*curve(together)), recall_at(together, 0.1)
+            assert [v[r] for v in fast[label]] == pytest.approx(slow, abs=1e-6, nan_ok=True)
+
+
+def test_intervals_are_of_people_and_repeatable() -> None:
+    found, items = crowd(7, pictures=60)
+    alone = [replace(one, person=f"{i}") for i, one in enumerate(items)]
+    one, copies = detection(found, alone), detection(found * 4, alone * 4)
+    for name in ("ap50", "ap", "recall_at_0.1_fppi"):
+        low, high = one[name].interval  # type: ignore[union-attr]
+        assert low < one[name] < high
+        if name != "ap":  # copies of detections are wrong or right alike, but ties between copies are cut elsewhere
+            assert copies[name].interval == pytest.approx((low, high), abs=0.02)  # type: ignore[union-attr]
+        assert one[name].interval == (low, high)  # type: ignore[union-attr]
+    single = detection(found, [replace(i, person="p") for i in items])["ap50"]
+    assert np.isnan(single.interval).all()  # type: ignore[union-attr]
+    assert np.isnan(detection([[]], [item()])["ap50"].interval).all()  # type: ignore[union-attr]
+
+
+def test_a_figure_is_a_number_everywhere_else() -> None:
+    figure = detection(*crowd(1))["ap50"]
+    for copied in (pickle.loads(pickle.dumps(figure)), deepcopy(figure), json.loads(json.dumps(figure))):
+        assert type(copied) is float and copied == figure
+
+
+def test_intervals_of_thousands_of_detections_take_little_time() -> None:
+    rng = np.random.default_rng(0)
+    parts = [Judged(rng.random(20), rng.random(20) < 0.3, 8, 1) for _ in range(500)]
+    groups, often = np.arange(500) // 2, draws(250)
+    start = time.process_time()
+    drawn_precision(parts, groups, often)
+    drawn_recall(parts, groups, often, 0.1)
+    assert time.process_time() - start < 15  # 10,000 detections, 1,000 draws: about half a second
 
 
 boxes_strategy = st.lists(

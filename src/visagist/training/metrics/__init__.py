@@ -1,11 +1,12 @@
 """What is measured, in NumPy: each measure one function, with its source and an example worked by hand in the tests.
 
     detection.py   average precision, recall at a number of false positives per picture, ignored areas
-    landmarks.py   point error over face size, failure rate
+    landmarks.py   point error over face size, root mean square error in a window of 96 px, failure rate, cumulative curve
     pictures.py    mean squared error of 8-bit pictures
     interval.py    how sure a figure is: bootstrap by person
 
-Recipes get this module as `tools.metrics`.
+Recipes get this module as `tools.metrics`. What `detection` and `points` give are numbers that know their interval (`Figure`);
+`visagist evaluate` prints it beside them.
 """
 
 from visagist.training.metrics.detection import (
@@ -17,20 +18,24 @@ from visagist.training.metrics.detection import (
     judge,
     recall_at,
 )
-from visagist.training.metrics.interval import bootstrap_interval
-from visagist.training.metrics.landmarks import failure_rate, nme_box
+from visagist.training.metrics.interval import Figure, bootstrap_interval, ratio_interval
+from visagist.training.metrics.landmarks import cumulative, failure_rate, nme_box, points
 from visagist.training.metrics.pictures import mean_squared_error
 
 __all__ = [
     "COCO_THRESHOLDS",
+    "Figure",
     "Judged",
     "average_precision",
     "bootstrap_interval",
+    "cumulative",
     "curve",
     "detection",
     "failure_rate",
     "judge",
     "mean_squared_error",
     "nme_box",
+    "points",
+    "ratio_interval",
     "recall_at",
 ]
