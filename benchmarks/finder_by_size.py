@@ -1,6 +1,6 @@
 """How the face finder does by size of face: 200 scenes composed of people it has not seen, faces from 9 pixels on.
 
-    python benchmarks/finder_by_size.py --data youtube_faces_68 portraits landmarks68.csv backgrounds [--model yolo] [--score 0.3]
+    python benchmarks/finder_by_size.py --data youtube_faces_68 portraits landmarks68.csv backgrounds [--model yolo] [--score 0.3] [--size 320]
 
 Scenes are harder than photographs: faces are turned, covered, recoloured and blurred, and everything around them is, too. Prints
 JSON: the figures over all faces, and for each range of sizes (geometric mean side of the box in pixels) the share of faces found.
@@ -28,9 +28,11 @@ def main() -> None:
     options.add_argument("--model", default="yolo")
     options.add_argument("--score", type=float, default=0.3, help="faces found are those with at least this score")
     options.add_argument("--scenes", type=int, default=200)
+    options.add_argument("--size", type=int, default=320, help="side of a scene in pixels")
+    options.add_argument("--least", type=float, default=20, help="smallest tile in pixels")
     o = options.parse_args()
     items = read(o.data, fold="dev", needs=("box",))
-    scenes = [scene(items, i % len(items), np.random.default_rng((99, i)), 320) for i in range(o.scenes)]
+    scenes = [scene(items, i % len(items), np.random.default_rng((99, i)), o.size, least=o.least) for i in range(o.scenes)]
     loaded = catalog.load(o.model, "cpu", verb="detect")
     with loaded.inference():
         found = [loaded.recipe.detect(loaded.nets, one.photo, min_score=0.01) for one in scenes]

@@ -134,8 +134,8 @@ def _tile(
 
 
 def _roll(rng: np.random.Generator) -> float:
-    """Degrees a head is tipped: mostly a little, sometimes up to lying."""
-    return float(rng.uniform(-70, 70)) if rng.random() < 0.15 else float(np.clip(rng.normal(0, 13), -45, 45))
+    """Degrees a head is tipped: mostly a little, every third one up to nearly lying."""
+    return float(rng.uniform(-65, 65)) if rng.random() < 0.35 else float(np.clip(rng.normal(0, 13), -45, 45))
 
 
 def _border(rng: np.random.Generator) -> tuple[float, ...] | None:
@@ -268,8 +268,10 @@ def _beside_face(pool: Pool, item: Item, w: int, h: int, rng: np.random.Generato
 
 
 def _recoloured(tile: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Gain, offset, gamma, saturation and now and then grey, by one table per channel and one mix with grey."""
+    """Gain, offset, gamma, saturation and now and then grey or dusk, by one table per channel and one mix with grey."""
     gamma, gain, offset = np.exp(rng.normal(0, 0.25)), np.exp(rng.normal(0, 0.15)), rng.normal(0, 12)
+    if rng.random() < 0.2:
+        gain *= rng.uniform(0.35, 0.85)
     tint = np.exp(rng.normal(0, 0.06, 3))
     ramp = (np.arange(256) / 255) ** gamma * 255 * gain + offset
     table = np.clip(ramp[:, None] * tint, 0, 255).astype(np.uint8)
