@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visagist.detect.scenes import scene
-from visagist.photo.boxes import suppress
+from visagist.photo.boxes import area, suppress
 from visagist.photo.draw import sheet
 from visagist.photo.face import Face, by_falling_area
 from visagist.photo.photo import Photo
@@ -298,17 +298,19 @@ class YoloFace(Recipe):
         The photo is searched at its own size (at most `longest`) and, for faces that fill it, once more at 160 pixels.
         """
         height, width = photo.size
-        fit = min(1.0, self.longest / max(height, width))
-        scales = [fit]
-        if max(height, width) * fit > 320:
-            scales.append(160 / max(height, width))
-        if max(height, width) * fit < 160:  # a small picture: its faces may be smaller than any cell answers for
-            scales.append(2.0)
+        longest = max(height, width)
+        fit = min(1.0, self.longest / longest)
+        looks = [(fit, 0.0)]  # scale, and the smallest face in photo pixels that is taken from this look
+        if longest * fit > 320:
+            looks.append((160 / longest, longest / 5))  # smaller ones the first look sees better
+        if longest * fit < 160:  # a small picture: its faces may be smaller than any cell answers for
+            looks.append((2.0, 0.0))
         boxes, scores = [], []
-        for scale in scales:
+        for scale, least in looks:
             b, s = _search(nets["finder"], photo.pixels, scale, min_score)
-            boxes.append(b)
-            scores.append(s)
+            large = area(b) >= least * least
+            boxes.append(b[large])
+            scores.append(s[large])
         every, score = np.concatenate(boxes), np.concatenate(scores)
         best = np.argsort(-score, kind="stable")[:CANDIDATES]
         every, score = every[best], score[best]
