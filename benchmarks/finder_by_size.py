@@ -1,6 +1,6 @@
 """How the face finder does by size of face: 200 scenes composed of people it has not seen, faces from 9 pixels on.
 
-    python benchmarks/finder_by_size.py --data youtube_faces_68 portraits landmarks68.csv backgrounds [--model yolo] [--score 0.3] [--size 320]
+    python benchmarks/finder_by_size.py --data youtube_faces_68 portraits landmarks68.csv backgrounds [--model yolo] [--size 320]
 
 Scenes are harder than photographs: faces are turned, covered, recoloured and blurred, and everything around them is, too. Prints
 JSON: the figures over all faces, and for each range of sizes (geometric mean side of the box in pixels) the share of faces found.
