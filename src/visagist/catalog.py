@@ -74,6 +74,15 @@ SYSTEMS: dict[str, System] = {
             presets={"default": ("visagist.landmarks.landmarks68:Landmarks68", {})},
         ),
         System(
+            name="keypoint-cnn",
+            verb="landmarks",
+            paper="Kaggle: Facial Keypoints Detection (2013), three convolutions and three dense layers; own network as default",
+            presets={
+                "best": ("visagist.landmarks.keypoint_cnn:Keypoints", {}),
+                "seed": ("visagist.landmarks.keypoint_cnn:SeedKeypoints", {}),
+            },
+        ),
+        System(
             name="lipstick",
             verb="makeup",
             paper="Three-layer ELU fully convolutional network for lip colour (a training text without a publication, 2018)",

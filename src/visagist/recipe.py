@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Stage:
                 What changes later than that must be a parameter or a buffer: the checkpoint holds nothing else
     batch       examples per step
     steps       length in steps
+    epochs      length in passes over the items instead, 0 for `steps`; it is measured after every pass then
     schedule    progress in [0, 1] -> factor on every learning rate
     average     decay of a moving average of the trained networks, 0 for none; the average is what is measured and shipped.
                 Young averages follow faster: the decay is min(average, (1 + step) / (10 + step)). Parameters and running
@@ -104,6 +105,7 @@ class Stage:
     enter: Callable[[Networks], None] | None = None
     batch: int = 1
     steps: int = 1
+    epochs: int = 0
     schedule: Callable[[float], float] = constant
     average: float = 0.0
     clip: float = 0.0
@@ -117,6 +119,10 @@ class Stage:
             raise ValueError(f"stage {self.name}: give either step or fit")
         if self.step is not None and self.optimizers is None:
             raise ValueError(f"stage {self.name}: a step needs optimizers")
+
+    def over(self, count: int) -> Stage:
+        """The same stage with its length in steps, for a training on `count` items."""
+        return replace(self, steps=max(1, round(self.epochs * count / self.batch))) if self.epochs else self
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,11 @@ class Recipe:
     def stages(self) -> tuple[Stage, ...]:
         """The phases of the training, in order."""
         raise NotImplementedError
+
+    def split(self, items: Sequence[Item], validation: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
+        """What is learnt from and what is measured on meanwhile. `validation` is empty where the data have no folds; a recipe that
+        needs some, to end early, holds items back here."""
+        return items, validation
 
     def compose(self, items: Sequence[Item], index: int, rng: np.random.Generator) -> Item:
         """The neutral item behind example `index` (0 <= index < len(items)); detectors compose a scene of several."""

@@ -40,6 +40,17 @@ MIRROR68 = np.array(
     ]
 )
 
+# The 15 points of Kaggle's "Facial Keypoints Detection" (2013), in the order of its columns.
+POINTS15 = (
+    "left_eye_center", "right_eye_center", "left_eye_inner_corner", "left_eye_outer_corner", "right_eye_inner_corner",
+    "right_eye_outer_corner", "left_eyebrow_inner_end", "left_eyebrow_outer_end", "right_eyebrow_inner_end",
+    "right_eyebrow_outer_end", "nose_tip", "mouth_left_corner", "mouth_right_corner", "mouth_center_top_lip",
+    "mouth_center_bottom_lip",
+)  # fmt: skip
+MIRROR15 = np.array([1, 0, 4, 5, 2, 3, 8, 9, 6, 7, 10, 12, 11, 13, 14])
+# Each of the 15 as the mean of some of the 68.
+_OF68 = ((42, 48), (36, 42), 42, 45, 39, 36, 22, 26, 21, 17, 30, 54, 48, 51, 57)
+
 FACE_BOX_SCALE = 1.10  # the face box is the bounding box of the 68 points, this much wider and higher
 
 
@@ -59,6 +70,8 @@ class Face:
     score     how sure the finder is, 0..1
     points    float [P, 2] or None; `scheme` says which points
     identity  float [D], unit length, or None
+    spread    float [P] or None: how far the answers of several looks at the face lie apart, in pixels
+    doubt     why this is probably no face, or None
     """
 
     box: Box
@@ -68,6 +81,8 @@ class Face:
     scheme: Scheme | None = None
     identity: np.ndarray | None = None
     pose: Pose | None = None
+    spread: np.ndarray | None = None
+    doubt: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "box", tuple(float(v) for v in self.box))
@@ -122,14 +137,17 @@ class Face:
         x0, y0, x1, y1 = self.box
         points = self.points
         if points is not None:
-            if self.scheme != "ibug68":
-                raise ValueError("only the 68 points can be mirrored so far")
-            points = (np.array([width, 0.0]) + points * np.array([-1.0, 1.0]))[MIRROR68]
+            order = MIRROR68 if self.scheme == "ibug68" else MIRROR15
+            points = (np.array([width, 0.0]) + points * np.array([-1.0, 1.0]))[order]
         pose = None if self.pose is None else Pose(-self.pose.yaw, self.pose.pitch, -self.pose.roll)
-        return replace(self, box=(width - x1, y0, width - x0, y1), points=points, pose=pose)
+        spread = None if self.spread is None else self.spread[MIRROR68 if self.scheme == "ibug68" else MIRROR15]
+        return replace(self, box=(width - x1, y0, width - x0, y1), points=points, pose=pose, spread=spread)
 
     def as_dict(self, index: int) -> dict[str, Any]:
-        """What the command line prints of a face, ready for JSON; `index` counts from 1."""
+        """What the command line prints of a face, ready for JSON; `index` counts from 1; `spread` and `doubt` if there are any."""
+        more: dict[str, Any] = {} if self.spread is None else {"spread": np.round(self.spread, 2).tolist()}
+        if self.doubt is not None:
+            more["doubt"] = self.doubt
         return {
             "index": index,
             "label": self.label,
@@ -138,7 +156,14 @@ class Face:
             "points": None if self.points is None else np.round(self.points, 2).tolist(),
             "scheme": self.scheme,
             "pose": None if self.pose is None else {k: round(float(v), 1) for k, v in self.pose._asdict().items()},
+            **more,
         }
+
+
+def points15_of(points: np.ndarray) -> np.ndarray:
+    """The 15 points [..., 15, 2] of the 68 [..., 68, 2]: eye centres are means of the lids, all others are points of the 68."""
+    chosen = [points[..., of, :] if isinstance(of, int) else points[..., slice(*of), :].mean(-2) for of in _OF68]
+    return np.stack(chosen, axis=-2)
 
 
 def box_of_points(points: np.ndarray) -> Box:

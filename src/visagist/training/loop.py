@@ -60,7 +60,7 @@ def train(
     threads        threads of torch in this process, None to leave them
     processes      that share each batch on every one of `nodes` machines (started again by Lightning Fabric with the same command)
     every_minutes  how often a checkpoint is written, besides those at the start of each stage and at Ctrl-C
-    measure_every  steps between measurements, 0 for about twenty per stage
+    measure_every  steps between measurements, 0 for ten per stage, or one after every pass where a stage counts those
     command        the command line, for the card
     card           what else goes into the weights card: preset, input, paper, trained_on, commercial_use, limits, and
                    validation_set, validation_fold, which name what was measured on
@@ -101,7 +101,7 @@ def train(
         torch.manual_seed(_seed(seed))
         nets = recipe.networks()
         figures = Figures()
-        stages = recipe.stages()
+        stages = [stage.over(len(items)) for stage in recipe.stages()]
         for index, stage in enumerate(stages):
             if stage.enter is not None:
                 torch.manual_seed(_seed(seed, index))
@@ -155,7 +155,7 @@ def _loop(work: _Work, state: State, progress: Progress, stop: StopRequest) -> N
     assert stage.step is not None
     if stage.batch % fabric.world_size:
         raise UsageError(f"{fabric.world_size} processes cannot share batches of {stage.batch}", code="usage")
-    measure_every = work.measure_every or math.ceil(stage.steps / 10)
+    measure_every = work.measure_every or math.ceil(stage.steps / (stage.epochs or 10))
     log_every = max(1, min(100, stage.steps // 100))
     written = time.monotonic()
     progress.stage(stage.name, stage.steps, run.step, stage.batch)

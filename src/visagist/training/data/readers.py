@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
+
 from visagist.errors import TrainingError
 from visagist.recipe import Item
 from visagist.training.data import boxed, kinds
@@ -35,8 +37,9 @@ def read(
     """The items of one or several sets, in the order of the paths and of the rows.
 
     fold      "train", "dev" or any value of a set's `fold` column; None or "all" for every row. Sets without folds give every row
-    needs     labels without which an item is of no use and left out: "points" (68 points), "box" (faces, or the knowledge that
-              there are none), "label", or the name of a target ("glazed") or fact
+    needs     labels without which an item is of no use and left out: "points" (68 points), "keypoints" (any of the 15 points or
+              the 68), "all keypoints" (without gaps), "box" (faces, or the knowledge that there are none), "label", or the name of
+              a target ("glazed") or fact
     skip_bad  leave bad rows and damaged pictures out and log how many, instead of refusing the set
 
     TrainingError bad-data names the first five offenders with file and line; no-data when nothing is left.
@@ -67,6 +70,9 @@ def read(
 
 def has(item: Item, need: str) -> bool:
     """Whether an item carries a label that a recipe needs."""
+    if need in ("keypoints", "all keypoints"):
+        some = all if need.startswith("all") else any
+        return any(f.points is not None and some(np.isfinite(f.points).all(1).tolist()) for f in item.faces)
     if need == "points":
         return any(face.scheme == "ibug68" for face in item.faces)
     if need in ("box", "boxes"):
