@@ -128,6 +128,35 @@ def test_a_training_from_start_to_finish(here: Path, run: Run, monkeypatch: pyte
     assert (done.code, len(done.err.splitlines())) == (2, 1)
 
 
+def test_evaluate_prints_intervals_and_draws_the_curve(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from visagist.training import metrics
+    from visagist.training.data import made_up, readers
+
+    def measure(nets: Any, items: Any, tools: Any) -> dict[str, float]:
+        truth = np.stack([item.faces[0].points for item in items])
+        return tools.metrics.points(truth + np.arange(len(items))[:, None, None], truth)
+
+    recipe = SimpleNamespace(needs=(), measure=measure)
+    loaded = SimpleNamespace(system=catalog.SYSTEMS["landmarks68"], recipe=recipe, nets={})
+    monkeypatch.setattr(catalog, "load", lambda *a, **k: loaded)
+    monkeypatch.setattr(readers, "read", lambda *a, **k: made_up.items(6))
+    done = run("evaluate", "landmarks68", "--data", "set", "--curve", "errors.png", "--quiet")
+    assert (done.code, done.err) == (0, "")
+    (printed,) = done.records
+    assert {"nme_box", "failure_rate", "rmse_96", "n"} <= printed.keys()
+    for name in ("nme_box", "failure_rate", "rmse_96"):
+        low, high = printed[f"{name}_interval"]
+        assert low <= printed[name] <= high
+    assert printed["n"] == 6 and metrics.FAILED == 0.10
+    with Image.open("errors.png") as picture:
+        assert picture.width > 400
+    for options, code in ((["errors.png"], "output-clash"), (["errors.txt"], "usage")):
+        done = run("evaluate", "landmarks68", "--data", "set", "--curve", *options)
+        assert (done.code, f"[{code}]" in done.err) == (2, True)
+    done = run("evaluate", "yolo", "--data", "set", "--curve", "other.png")
+    assert (done.code, "[no-curve]" in done.err, Path("other.png").exists()) == (2, True, False)
+
+
 @pytest.mark.parametrize("verb", ["train", "evaluate"])
 def test_bad_data_stop_with_4_and_name_the_offenders(here: Path, run: Run, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = SimpleNamespace(system=catalog.SYSTEMS["lipstick"], recipe=catalog.recipe("lipstick"), nets={})

@@ -225,6 +225,9 @@ def evaluate(
     finder: Annotated[
         str, typer.Option("--finder", metavar="NAME|PATH", help="Detector whose boxes are used by systems that need boxes.")
     ] = "yolo",
+    curve: Annotated[
+        str | None, typer.Option("--curve", metavar="FILE", help="For points: draw how many faces have at most which error.")
+    ] = None,
     skip_bad: SkipBad = False,
     threads: Threads = None,
     device: Device = "auto",
@@ -235,13 +238,14 @@ def evaluate(
     from visagist import api, catalog
 
     row = catalog.system(system)
+    _check_curve(curve, row.verb)
     with redirect_stdout(sys.stderr):  # whatever a library prints, stdout holds the object and nothing else
         loaded = catalog.load(weights if weights is not None else row.name, device, verb=row.verb)
         if loaded.system.name != row.name:
             what = f"these weights are of {loaded.system.name}, not of {row.name}"
             raise UsageError(what, code="wrong-system", path=loaded.file)
         from visagist.training.data.readers import read
-        from visagist.training.evaluate import evaluate as measure
+        from visagist.training.evaluate import error_curve, measured, printed
 
         _torch_settings(threads, seed)
 
@@ -250,9 +254,28 @@ def evaluate(
 
         items = read(data, fold=fold, needs=loaded.recipe.needs, skip_bad=skip_bad)
         with waiting(f"measuring {system} on {len(items)} items", quiet):
-            measured = measure(loaded.recipe, loaded.nets, items, finder=None if row.verb == "detect" else find)
-    print(as_json(measured), flush=True)
+            figures = measured(loaded.recipe, loaded.nets, items, finder=None if row.verb == "detect" else find)
+            shown = printed(figures)
+        if curve is not None:
+            from visagist.photo.photo import Photo
+
+            Photo.of(error_curve({system: figures})).save(curve)
+    print(as_json(shown), flush=True)
     return 0
+
+
+def _check_curve(curve: str | None, verb: str) -> None:
+    """What would keep the curve from being drawn is said before anything is measured."""
+    from visagist.photo.encoding import FORMATS
+
+    if curve is None:
+        return
+    if verb != "landmarks":
+        raise UsageError("only systems for landmarks have an error curve", code="no-curve")
+    if os.path.splitext(curve)[1].lower() not in FORMATS:
+        raise UsageError("a picture is written as .jpg, .png, .webp or .tif", code="usage", path=curve)
+    if os.path.lexists(curve):
+        raise UsageError("exists already", code="output-clash", path=curve, hint="choose another name or remove it")
 
 
 def _torch_settings(threads: int | None, seed: int) -> None:

@@ -75,7 +75,7 @@ def sheet(
     out[:] = PAPER
     if title:
         words = _shortened(title, round(size * 1.25), out.shape[1] - 2 * gap)
-        _write(out, words, round(size * 1.25), (gap, head // 2 + gap // 2), anchor="left")
+        text_on(out, words, round(size * 1.25), (gap, head // 2 + gap // 2))
     for i, image in enumerate(images):
         top = head + gap + (i // columns) * (height + line + gap)
         left = gap + (i % columns) * (width + gap)
@@ -83,7 +83,7 @@ def sheet(
         y, x = top + (height - small.shape[0]) // 2, left + (width - small.shape[1]) // 2
         out[y : y + small.shape[0], x : x + small.shape[1]] = small
         if captions and captions[i]:
-            _write(
+            text_on(
                 out, _shortened(captions[i], size, width), size, (left + width // 2, top + height + line // 2 + 1), anchor="middle"
             )
     return out
@@ -198,11 +198,20 @@ def _shortened(text: str, size: int, width: int) -> str:
     return ""
 
 
-def _write(out: np.ndarray, text: str, size: int, place: tuple[int, int], *, anchor: str) -> None:
-    """Text with its middle line at place (x, y), starting there or centred on it."""
+def text_on(
+    out: np.ndarray, text: str, size: int, place: tuple[int, int], *, anchor: str = "left", upward: bool = False
+) -> None:
+    """Text of a size in pixels on a picture uint8 [H, W, 3], in place; its middle line goes through place (x, y).
+
+    anchor  which end of the text lies there: "left", "middle" or "right"
+    upward  turned by 90 degrees, read from below
+    """
     word = _word(text, size)
-    x = place[0] - (word.shape[1] // 2 if anchor == "middle" else 0)
-    _blend(out, word, place[1] - word.shape[0] // 2, x, INK)
+    back = {"left": 0, "middle": word.shape[1] // 2, "right": word.shape[1]}[anchor]
+    down, across = place[1] - word.shape[0] // 2, place[0] - back
+    if upward:
+        word, down, across = np.rot90(word), place[1] + back - word.shape[1], place[0] - word.shape[0] // 2
+    _blend(out, word, down, across, INK)
 
 
 def _blend(out: np.ndarray, word: np.ndarray, y: int, x: int, colour: Colour) -> None:

@@ -19,11 +19,12 @@ from visagist.training.metrics.detection import (
     recall_at,
 )
 from visagist.training.metrics.interval import Figure, bootstrap_interval, ratio_interval
-from visagist.training.metrics.landmarks import cumulative, failure_rate, nme_box, points
+from visagist.training.metrics.landmarks import FAILED, cumulative, failure_rate, nme_box, points
 from visagist.training.metrics.pictures import mean_squared_error
 
 __all__ = [
     "COCO_THRESHOLDS",
+    "FAILED",
     "Figure",
     "Judged",
     "average_precision",
