@@ -6,6 +6,8 @@ name:
 
     csv with file, x0, y0 ... x67, y67          faces with 68 points; without pictures beside it: points for the other paths
     csv with file, xmin, ymin, xmax, ymax       boxes (boxed.py); so are VOC, WIDER FACE, COCO and darknet files
+    csv with left_eye_center_x ... and Image    rows of Kaggle's facial keypoints (kaggle.py)
+    csv with file, left_eye_center_x ...        faces with 15 points (points15.py); so is a JSON with their names
     csv with file, synset, class                pictures without faces
     csv with file                               portraits: one person a picture
     folders bare and glaze or gloss             lips
@@ -24,7 +26,7 @@ import numpy as np
 
 from visagist.errors import TrainingError
 from visagist.recipe import Item
-from visagist.training.data import boxed, kinds
+from visagist.training.data import boxed, kaggle, kinds, points15
 from visagist.training.data.pictures import Pictures, pictures_of
 from visagist.training.data.tables import Offenders, Table, table
 
@@ -96,6 +98,9 @@ def _sets(path: Path) -> list[Path]:
 
 def _read_set(path: Path, fold: str | None, offenders: Offenders, points: list[Table], class_folders: list[Pictures]) -> list[Item]:
     """The items of one set; tables of points alone and folders of classes are put aside for the end."""
+    for form in (kaggle, points15):
+        if form.files(path):
+            return form.read(path, fold, offenders)
     folder = path if path.is_dir() else path.parent
     suffix = "" if path.is_dir() else path.suffix.lower()
     if suffix not in ("", ".csv", ".tar"):

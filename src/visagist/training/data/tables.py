@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -78,23 +78,37 @@ def header(path: Path) -> tuple[str, ...]:
 
 def table(path: Path) -> Table:
     """The whole csv file. Rows with too few or too many cells are listed as broken; TrainingError when it is no text."""
-    columns = header(path)
     rows: list[Row] = []
     broken: list[tuple[int, str]] = []
+    for row in rows_of(path):
+        if isinstance(row, Row):
+            rows.append(row)
+        else:
+            broken.append(row)
+    return Table(path, header(path), tuple(rows), tuple(broken))
+
+
+def rows_of(path: Path) -> Iterator[Row | tuple[int, str]]:
+    """The rows of a csv file one after the other, for files too large to hold; (line, why) for a line that is no row.
+
+    Empty lines are passed over; TrainingError when it is no text.
+    """
+    columns = header(path)
+    line = 1
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             next(reader, None)
             for cells in reader:
+                line = reader.line_num
                 if not cells:
                     continue
                 if len(cells) == len(columns):
-                    rows.append(Row(reader.line_num, dict(zip(columns, (c.strip() for c in cells), strict=True))))
+                    yield Row(line, dict(zip(columns, (c.strip() for c in cells), strict=True)))
                 else:
-                    broken.append((reader.line_num, f"{len(cells)} cells instead of {len(columns)}"))
+                    yield line, f"{len(cells)} cells instead of {len(columns)}"
     except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise TrainingError(f"not a readable csv file ({e})", code="bad-data", path=path) from e
-    return Table(path, columns, tuple(rows), tuple(broken))
+        raise TrainingError(f"not a readable csv file ({e}, after line {line})", code="bad-data", path=path) from e
 
 
 def number(text: str) -> float:
