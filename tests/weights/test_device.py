@@ -84,3 +84,21 @@ def test_pixels_can_still_be_optimised():
     net(x)["pair"].a.sum().backward()
     assert x.grad is not None
     assert float(x.grad.abs().sum()) > 0
+
+
+def test_batch_norm_is_folded_into_the_convolution_before_it():
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Conv2d(3, 5, 3, bias=False), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 1), nn.BatchNorm2d(4))
+    net = nn.Sequential(inner, nn.BatchNorm2d(4))  # the last one follows no convolution
+    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.running_mean, -1, 1)
+        nn.init.uniform_(norm.running_var, 0.2, 3)
+        nn.init.uniform_(norm.weight, -1, 1)
+        nn.init.uniform_(norm.bias, -1, 1)
+    x = torch.randn(2, 3, 8, 8)
+    expected = net.eval()(x).detach()
+    found = devices.prepare(net, torch.device("cpu"), exact=True)(x)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) == 1
+    assert not any(p.requires_grad for p in net.parameters())
+    assert inner[0].weight.is_contiguous(memory_format=torch.channels_last)

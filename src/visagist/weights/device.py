@@ -42,7 +42,7 @@ def quick_bfloat16(device: torch.device) -> bool:
 
 
 def prepare(net: nn.Module, device: torch.device, *, exact: bool = False) -> nn.Module:
-    """Make a network ready for use, in place: on the device, evaluating, frozen, channels_last.
+    """Make a network ready for use, in place: on the device, evaluating, frozen, channels_last, batch norms folded away.
 
     Afterwards the network takes inputs from any device and gives float32 on its own. Inside it bfloat16 is used where the
     device is quick at it, unless `exact`. The precision belongs to the network, so geometry around it stays in float32 and
@@ -53,6 +53,7 @@ def prepare(net: nn.Module, device: torch.device, *, exact: bool = False) -> nn.
 
     net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     net.eval().requires_grad_(False)
+    _fold(net)
     forward, half = net.forward, not exact and quick_bfloat16(device)
 
     @functools.wraps(forward)
@@ -64,6 +65,18 @@ def prepare(net: nn.Module, device: torch.device, *, exact: bool = False) -> nn.
 
     net.forward = in_use
     return net
+
+
+def _fold(net: nn.Module) -> None:
+    """Multiply every batch norm that follows a convolution in an `nn.Sequential` into the convolution, in place."""
+    import torch
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    for sequence in [part for part in net.modules() if isinstance(part, torch.nn.Sequential)]:
+        for i in range(len(sequence) - 1):
+            convolution, norm = sequence[i], sequence[i + 1]
+            if type(convolution) is torch.nn.Conv2d and type(norm) is torch.nn.BatchNorm2d and norm.running_var is not None:
+                sequence[i], sequence[i + 1] = fuse_conv_bn_eval(convolution, norm), torch.nn.Identity()
 
 
 def _entering(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
