@@ -39,7 +39,7 @@ class RegionHead(nn.Module):
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         x = self.dense(regions).float()
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round scores and sides
-            return self.kind(x), self.place(x).view(len(x), -1, 4)
+            return self.kind(x), self.place(x).view(len(x), self.kind.out_features, 4)
 
 
 def drop_hidden(roles: Tensor, boxes: Tensor, ignored: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def answers(
     *,
     min_score: float,
     overlap: float,
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
     most: int = 100,
 ) -> tuple[Face, ...]:
     """The objects of a picture, largest first: of every class the boxes with this score, moved and thinned out.

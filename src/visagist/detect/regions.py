@@ -96,7 +96,7 @@ def assign(
     roles[highest >= positive] = 1
     if best and len(boxes):
         most = overlaps.amax(0)
-        roles[((overlaps == most) & (most > 0)).any(1)] = 1
+        roles[(overlaps == torch.where(most > 0, most, 2.0)).any(1)] = 1  # a true box that nothing touches has no best
     return roles, index
 
 
@@ -133,7 +133,7 @@ def nms(boxes: Tensor, scores: Tensor, threshold: float, most: int | None = None
         close = (iou(boxes[block], boxes[block]) > threshold).triu_(1)  # [i, j]: i, the better, strikes out j if i is kept
         alive = torch.ones(len(block), dtype=torch.bool, device=boxes.device)
         while True:
-            now = ~(close & alive[:, None]).any(0)
+            now = ~close[alive].any(0)
             if torch.equal(now, alive):
                 break
             alive = now
@@ -196,9 +196,9 @@ def roi_align(features: Tensor, rois: Tensor, scale: float, size: int = 7, sampl
     maps = features.float().permute(0, 2, 3, 1).reshape(b, h, w * c)
     order, parts = [], []
     with torch.autocast(features.device.type, enabled=False):  # bfloat16 would move the samples
-        for i in range(b):
+        for i, one in enumerate(maps.unbind()):
             mine = torch.nonzero(rois[:, 0] == i)[:, 0]
-            rows = down[mine].reshape(-1, h) @ maps[i]  # [n size, W C]
+            rows = down[mine].reshape(-1, h) @ one  # [n size, W C]
             parts.append(across[mine].repeat_interleave(size, 0) @ rows.view(-1, w, c))  # [n size, size, C]
             order.append(mine)
     out = torch.cat(parts).view(-1, size, size, c)[torch.argsort(torch.cat(order))]
