@@ -68,6 +68,33 @@ SYSTEMS: dict[str, System] = {
             },
         ),
         System(
+            name="rcnn",
+            verb="detect",
+            paper="Girshick, Donahue, Darrell, Malik: Rich Feature Hierarchies for Accurate Object Detection. CVPR 2014",
+            presets={
+                "face": ("visagist.detect.rcnn:FaceRCNN", {}),
+                "paper": ("visagist.detect.rcnn:RCNN", {}),
+            },
+        ),
+        System(
+            name="fast-rcnn",
+            verb="detect",
+            paper="Girshick: Fast R-CNN. ICCV 2015",
+            presets={
+                "face": ("visagist.detect.fast_rcnn:FaceFastRCNN", {}),
+                "paper": ("visagist.detect.fast_rcnn:FastRCNN", {}),
+            },
+        ),
+        System(
+            name="faster-rcnn",
+            verb="detect",
+            paper="Ren, He, Girshick, Sun: Faster R-CNN: Towards Real-Time Object Detection. NeurIPS 2015",
+            presets={
+                "face": ("visagist.detect.faster_rcnn:FaceFasterRCNN", {}),
+                "paper": ("visagist.detect.faster_rcnn:FasterRCNN", {}),
+            },
+        ),
+        System(
             name="landmarks68",
             verb="landmarks",
             paper="own network; Sun, Xiao, Wei, Liang, Wei: Integral Human Pose Regression. ECCV 2018",
