@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import shlex
 import sys
@@ -165,6 +166,8 @@ def _train(
 
     items = read(data, fold=fold, needs=recipe.needs, skip_bad=skip_bad)
     validation = _validation(data, items, recipe.needs) if fold == "train" else []
+    if fold == "train":
+        items, validation = recipe.split(items, validation)
     learnt = Counter(_set_of(item, data) for item in items)
     card = {
         "preset": preset,
@@ -228,6 +231,12 @@ def evaluate(
     curve: Annotated[
         str | None, typer.Option("--curve", metavar="FILE", help="For points: draw how many faces have at most which error.")
     ] = None,
+    submission: Annotated[
+        str | None,
+        typer.Option(
+            "--submission", metavar="FILE", help="For keypoint-cnn: write Kaggle's answer to test.csv and its lookup table."
+        ),
+    ] = None,
     skip_bad: SkipBad = False,
     threads: Threads = None,
     device: Device = "auto",
@@ -239,11 +248,15 @@ def evaluate(
 
     row = catalog.system(system)
     _check_curve(curve, row.verb)
+    if submission is not None:
+        _check_new(submission)
     with redirect_stdout(sys.stderr):  # whatever a library prints, stdout holds the object and nothing else
         loaded = catalog.load(weights if weights is not None else row.name, device, verb=row.verb)
         if loaded.system.name != row.name:
             what = f"these weights are of {loaded.system.name}, not of {row.name}"
             raise UsageError(what, code="wrong-system", path=loaded.file)
+        if submission is not None and not hasattr(loaded.recipe, "predict"):
+            raise UsageError(f"{row.name} does not find the points that a submission has", code="no-submission")
         from visagist.training.data.readers import read
         from visagist.training.evaluate import error_curve, measured, printed
 
@@ -252,10 +265,17 @@ def evaluate(
         def find(photo: Photo) -> tuple[Face, ...]:
             return api.detect(photo, model=finder, device=device)
 
-        items = read(data, fold=fold, needs=loaded.recipe.needs, skip_bad=skip_bad)
+        rows = _submit(data, submission, loaded, skip_bad, quiet) if submission is not None else None
+        try:
+            items = read(data, fold=fold, needs=loaded.recipe.needs, skip_bad=skip_bad)
+        except TrainingError as error:
+            if rows is None or error.code != "no-data":
+                raise
+            items = []  # a submission needs no labels
         with waiting(f"measuring {system} on {len(items)} items", quiet):
-            figures = measured(loaded.recipe, loaded.nets, items, finder=None if row.verb == "detect" else find)
-            shown = printed(figures)
+            finds = None if row.verb == "detect" else find
+            figures = measured(loaded.recipe, loaded.nets, items, finder=finds) if items else {"rmse_96": math.nan, "n": 0}
+            shown = printed(figures if rows is None else {**figures, "n_submission": rows})
         if curve is not None:
             from visagist.photo.photo import Photo
 
@@ -274,8 +294,21 @@ def _check_curve(curve: str | None, verb: str) -> None:
         raise UsageError("only systems for landmarks have an error curve", code="no-curve")
     if os.path.splitext(curve)[1].lower() not in FORMATS:
         raise UsageError("a picture is written as .jpg, .png, .webp or .tif", code="usage", path=curve)
-    if os.path.lexists(curve):
-        raise UsageError("exists already", code="output-clash", path=curve, hint="choose another name or remove it")
+    _check_new(curve)
+
+
+def _check_new(path: str) -> None:
+    """A measurement replaces no file."""
+    if os.path.lexists(path):
+        raise UsageError("exists already", code="output-clash", path=path, hint="choose another name or remove it")
+
+
+def _submit(data: Sequence[str], out: str, loaded: Any, skip_bad: bool, quiet: bool) -> int:
+    """Write a submission; returns how many rows it has."""
+    from visagist.training.data import kaggle
+
+    with waiting("finding points in the test pictures", quiet):
+        return kaggle.submit(data, out, lambda pictures: loaded.recipe.predict(loaded.nets, pictures), skip_bad=skip_bad)
 
 
 def _torch_settings(threads: int | None, seed: int) -> None:
