@@ -190,10 +190,11 @@ def detect(
 def landmarks(
     photos: Photos,
     model: Annotated[
-        str, typer.Option("--model", metavar="NAME|PATH", help="landmarks68, or the weights file or run folder of such a system.")
+        str, typer.Option("--model", metavar="NAME|PATH", help="landmarks68, keypoint-cnn, or the weights file or run folder.")
     ] = "landmarks68",
     out: OutCopy = None,
     json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="A csv of the points as `train --data` reads it: pixel indices.")] = False,
     face: FaceOption = "all",
     overwrite: Overwrite = False,
     max_pixels: MaxPixels = MAX_PIXELS,
@@ -201,10 +202,10 @@ def landmarks(
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> int:
-    """Find the 68 points of faces and the pose of heads."""
+    """Find the points of faces: 68 and the pose of heads, or 15."""
     from visagist.apps import verbs
 
-    options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels)
+    options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels, csv=csv)
     return verbs.landmarks(options, model=model, face=face, device=device.value)
 
 

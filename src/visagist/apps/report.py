@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import sys
@@ -26,6 +28,12 @@ def printable(text: str) -> str:
 def as_json(value: Any) -> str:
     """Strict JSON on one line. ASCII, so that names with undecodable bytes survive; numbers that JSON does not know are null."""
     return json.dumps(_finite(value), allow_nan=False)
+
+
+def _as_csv(*cells: str) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
 
 
 def _finite(value: Any) -> Any:
@@ -58,10 +66,14 @@ class Report:
 
     columns  headings and widths of the rows; a width of 0 is for the last column
     noun     what was done, for the last line: "painted"
+    csv      rows as csv: without widths, and the first row brings its own headings (see `headings`)
     """
 
-    def __init__(self, jobs: Sequence[Job], *, json: bool, quiet: bool, columns: Mapping[str, int], noun: str) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], *, json: bool, quiet: bool, columns: Mapping[str, int], noun: str, csv: bool = False
+    ) -> None:
         self.json = json
+        self.csv = csv
         self.quiet = quiet
         self.noun = noun
         self.total = len(jobs)
@@ -115,10 +127,19 @@ class Report:
         """One row of the table, without `--json`."""
         if self.json:
             return
+        if self.csv:
+            self._say(_as_csv(name, *cells))
+            return
         if not self._headed:
             self._headed = True
             self._say(self._aligned("photo", tuple(self.columns)))
         self._say(self._aligned(printable(name), cells))
+
+    def headings(self, names: Sequence[str]) -> None:
+        """The first line of a csv; what comes later is left out."""
+        if self.csv and not self._headed:
+            self._headed = True
+            self._say(_as_csv(*names))
 
     def failed(self, error: VisagistError) -> None:
         """One failure, on stderr; `--quiet` does not hide it."""

@@ -11,7 +11,7 @@ from visagist.apps import batch
 from visagist.apps.batch import Job, Tally
 from visagist.apps.process import Memory
 from visagist.apps.report import Report, printable
-from visagist.errors import OutputError, VisagistError
+from visagist.errors import OutputError, UsageError, VisagistError
 
 if TYPE_CHECKING:
     from visagist.photo.face import Face
@@ -33,6 +33,7 @@ class Options:
     max_pixels: int
     in_place: bool = False
     edits: bool = False
+    csv: bool = False
 
 
 FACE_COLUMNS = {"face": 4, "label": 6, "score": 5, "left": 8, "top": 8, "width": 8, "height": 8}
@@ -63,8 +64,11 @@ def landmarks(options: Options, *, model: str, face: FaceChoice, device: str) ->
         _write_drawn(photo, numbered, job, options, "landmarks", model, device, {})
         return _record(job, photo, numbered)
 
+    if options.json and options.csv:
+        raise UsageError("--json and --csv are two ways to say the same", code="usage", hint="choose one")
     columns = {**FACE_COLUMNS, "points": 9, "yaw": 5, "pitch": 5, "roll": 5}
-    return _through(options, "landmarks", do, columns, _landmark_cells, "searched")
+    cells = _csv_cells if options.csv else _landmark_cells
+    return _through(options, "landmarks", do, columns, cells, "searched", headings=_csv_headings)
 
 
 def makeup(options: Options, *, finish: str, shade: str, strength: float, face: FaceChoice, device: str) -> int:
@@ -100,6 +104,7 @@ def _through(
     columns: Mapping[str, int],
     cells: Callable[[Record], list[list[str]]],
     noun: str,
+    headings: Callable[[Record], list[str]] | None = None,
 ) -> int:
     """Work through the photos of a command: find them, plan the results, do one after the other, say what happened."""
     folder = options.out if options.out is not None and os.path.isdir(options.out) else None
@@ -131,6 +136,8 @@ def _through(
             record["out"] = job.out
         report.record(record)
         if not record.get("skipped"):
+            if headings is not None and record["faces"]:
+                report.headings(headings(record))
             for row in cells(record):
                 report.row(job.name, *row)
         report.ends()
@@ -153,7 +160,7 @@ def _through(
         report.broken(job.name, error)
         report.ends()
 
-    with Report(jobs, json=options.json, quiet=options.quiet, columns=columns, noun=noun) as report:
+    with Report(jobs, json=options.json, quiet=options.quiet, columns=columns, noun=noun, csv=options.csv) as report:
         batch.work_through(jobs, do_unless_there, done=done, failed=failed, broken=broken, tally=tally)
     report.summary(tally)
     return tally.exit_code
@@ -218,8 +225,29 @@ def _face_cells(record: Record) -> list[list[str]]:
     for face in record["faces"]:
         x0, y0, x1, y1 = face["box"]
         places = [f"{v:.1f}" for v in (x0, y0, x1 - x0, y1 - y0)]
-        rows.append([str(face["index"]), face["label"], f"{face['score']:.2f}", *places])
+        label = face["label"] + ("?" if "doubt" in face else "")
+        rows.append([str(face["index"]), label, f"{face['score']:.2f}", *places])
     return rows or [["none"] + [""] * (len(FACE_COLUMNS) - 1)]
+
+
+def _csv_headings(record: Record) -> list[str]:
+    """The columns of a csv of points, as `train --data` reads them."""
+    from visagist.photo.face import POINTS15
+
+    if record["faces"][0]["scheme"] == "kaggle15":
+        return ["file", *(f"{name}_{axis}" for name in POINTS15 for axis in "xy"), "face", "score", "doubt"]
+    return ["file", *(f"{axis}{i}" for i in range(68) for axis in "xy")]
+
+
+def _csv_cells(record: Record) -> list[list[str]]:
+    """One row a face: its points counted from pixel centres, as in the csv files of data sets."""
+    rows = []
+    for face in record["faces"]:
+        row = [f"{v - 0.5:.2f}" for point in face["points"] for v in point]
+        if face["scheme"] == "kaggle15":
+            row += [str(face["index"]), f"{face['score']:.4f}", face.get("doubt", "")]
+        rows.append(row)
+    return rows
 
 
 def _landmark_cells(record: Record) -> list[list[str]]:
