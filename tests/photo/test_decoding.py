@@ -16,6 +16,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
 from visagist.errors import PhotoError
+from visagist.photo.decoding import upright_size
 from visagist.photo.photo import Photo
 
 FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP"]
@@ -414,3 +415,14 @@ def test_png_metadata_behind_the_pixels() -> None:
     info = PngInfo()
     info.add_itxt("XML:com.adobe.xmp", "<x/>", zip=True)
     assert Photo.decode(encoded(Image.fromarray(gradient()), "PNG", pnginfo=info)).encoding.xmp == b"<x/>"
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_the_size_is_told_upright_without_the_pixels(format_: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(gradient()), format_, **({} if format_ == "BMP" else {"exif": exif}))
+    assert upright_size(io.BytesIO(data)) == Photo.decode(data).size
+    with pytest.raises(PhotoError):
+        upright_size(io.BytesIO(data[:20]))

@@ -161,11 +161,16 @@ def _train(
     from visagist import catalog
 
     with _extra("train"):
-        from visagist.training.data.readers import read
+        from visagist.training.data.pictures import warm
+        from visagist.training.data.readers import check_classes, read
         from visagist.training.loop import train
 
-    items = read(data, fold=fold, needs=recipe.needs, skip_bad=skip_bad)
-    validation = _validation(data, items, recipe.needs) if fold == "train" else []
+    classes = _classes(system, recipe)
+    items = read(data, fold=fold, needs=recipe.needs, skip_bad=skip_bad, classes=classes)
+    check_classes(items, recipe.needs, classes)
+    if skip_bad:
+        items = warm(items, skip_bad=True)
+    validation = _validation(data, items, recipe.needs, classes, skip_bad) if fold == "train" else []
     if fold == "train":
         items, validation = recipe.split(items, validation)
     learnt = Counter(_set_of(item, data) for item in items)
@@ -200,18 +205,29 @@ def _train(
     return 0
 
 
-def _validation(data: Sequence[str], items: Sequence[Any], needs: Sequence[str]) -> list[Any]:
+def _classes(system: str, recipe: Any) -> tuple[str, ...]:
+    """The labels of boxes that a detector knows; () for other systems, which do not ask."""
+    from visagist import catalog
+
+    return tuple(getattr(recipe, "names", ("face",))) if catalog.system(system).verb == "detect" else ()
+
+
+def _validation(
+    data: Sequence[str], items: Sequence[Any], needs: Sequence[str], classes: Sequence[str], skip_bad: bool
+) -> list[Any]:
     """The dev rows of the same sets. Sets without folds give every row twice; what is learnt from is not measured on."""
+    from visagist.training.data.pictures import warm
     from visagist.training.data.readers import read
 
     try:
-        dev = read(data, fold="dev", needs=needs, skip_bad=True)
+        dev = read(data, fold="dev", needs=needs, skip_bad=skip_bad, classes=classes)
     except TrainingError as error:
         if error.code == "no-data":
             return []
         raise
     learnt = {item.name for item in items}
-    return [item for item in dev if item.name not in learnt]
+    dev = [item for item in dev if item.name not in learnt]
+    return warm(dev, skip_bad=True) if skip_bad else dev
 
 
 def _set_of(item: Any, data: Sequence[str]) -> str:
@@ -257,6 +273,7 @@ def evaluate(
             raise UsageError(what, code="wrong-system", path=loaded.file)
         if submission is not None and not hasattr(loaded.recipe, "predict"):
             raise UsageError(f"{row.name} does not find the points that a submission has", code="no-submission")
+        from visagist.training.data.pictures import warm
         from visagist.training.data.readers import read
         from visagist.training.evaluate import error_curve, measured, printed
 
@@ -267,7 +284,9 @@ def evaluate(
 
         rows = _submit(data, submission, loaded, skip_bad, quiet) if submission is not None else None
         try:
-            items = read(data, fold=fold, needs=loaded.recipe.needs, skip_bad=skip_bad)
+            classes = _classes(system, loaded.recipe)
+            items = read(data, fold=fold, needs=loaded.recipe.needs, skip_bad=skip_bad, classes=classes)
+            items = warm(items, skip_bad=True) if skip_bad else items
         except TrainingError as error:
             if rows is None or error.code != "no-data":
                 raise

@@ -132,6 +132,19 @@ def decode(stream: IO[bytes], *, path: str | os.PathLike[str] | None = None, max
     return Decoded(pixels, alpha, icc, format_, encoding, tuple(notes))
 
 
+def upright_size(stream: IO[bytes], *, path: str | os.PathLike[str] | None = None) -> tuple[int, int]:
+    """Height and width of what `decode` gives, from the header where that tells. Raises PhotoError like `decode`."""
+    image, format_ = _opened(stream, path, MAX_PIXELS)
+    if format_ not in ("JPEG", "WEBP", "BMP"):  # PNG may tell its orientation behind the pixels, Pillow turns TIFFs by itself
+        stream.seek(0)
+        height, width = decode(stream, path=path).pixels.shape[:2]
+        return height, width
+    with _quiet():
+        orientation = exif.read(image)[0]
+    width, height = image.size
+    return (width, height) if orientation >= 5 else (height, width)
+
+
 def read_xmp(stream: IO[bytes], *, path: str | os.PathLike[str] | None = None) -> bytes:
     """The XMP packet of a photo, b"" for none, without decoding pixels. Raises PhotoError like `decode`."""
     image, format_ = _opened(stream, path, max_pixels=1 << 60)

@@ -90,7 +90,8 @@ def test_voc_folds_are_the_lists(tmp_path: Path) -> None:
             f"<annotation>{OBJECT.format(name='cat', difficult=0, box=box(1, 2, 'nan', 4))}</annotation>",
             "'nan' is not a finite number",
         ),
-        (f"<annotation>{OBJECT.format(name='cat', difficult=0, box=box(9, 2, 3, 4))}</annotation>", "empty box"),
+        (f"<annotation>{OBJECT.format(name='cat', difficult=0, box=box(9, 2, 3, 4))}</annotation>", "swapped corners: 9 2 3 4"),
+        ("<pictures><annotation/></pictures>", "<pictures> instead of <annotation>"),
     ],
 )
 def test_voc_refuses_what_is_broken_or_hostile(tmp_path: Path, body: str, what: str) -> None:
@@ -138,12 +139,13 @@ def test_wider_face_names_what_is_wrong_and_goes_on(tmp_path: Path) -> None:
     for part in (
         "4 bad entries",
         "line 1: 2 faces announced, 1 listed",
-        "line 4: line 6: 'x' is not",
+        "line 6: 'x' is not",
         "line 7: more than",
         "line 11: no pic",
     ):
         assert part in text
-    assert by_name(read(tmp_path, skip_bad=True)) == {"d.jpg": [("face", (1, 1, 6, 6))]}
+    assert by_name(read(tmp_path, skip_bad=True)) == {"b.jpg": [], "d.jpg": [("face", (1, 1, 6, 6))]}
+    assert by_name(read(tmp_path, skip_bad=True, needs=("box",))) == {"d.jpg": [("face", (1, 1, 6, 6))]}
 
 
 # ---- COCO ----
@@ -189,7 +191,7 @@ def test_coco_names_bad_annotations(tmp_path: Path) -> None:
         read(tmp_path)
     assert by_name(read(tmp_path, skip_bad=True)) == {"a.png": [], "b.png": []}
     coco(tmp_path / "labels.json", images=[{"id": 1}])
-    with pytest.raises(TrainingError, match="lacks id or file_name"):
+    with pytest.raises(TrainingError, match="line 1: an image without id and file_name"):
         read(tmp_path)
 
 
@@ -248,7 +250,7 @@ def test_csv_boxes_names_bad_rows(tmp_path: Path) -> None:
     with pytest.raises(TrainingError) as caught:
         read(tmp_path)
     for part in (
-        "line 2: an empty box",
+        "line 2: swapped corners",
         "line 3: 'inf' is not a finite",
         "line 4: no picture named",
         "line 5: 4 cells instead of 5",

@@ -6,6 +6,7 @@ all sets together need less than `MEMORY.limit` bytes; a process forked after `w
 
 from __future__ import annotations
 
+import io
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from visagist.errors import PhotoError, TrainingError
+from visagist.photo import decoding
 from visagist.photo.photo import Photo
 from visagist.recipe import Item
 from visagist.training.data.tables import Offenders
@@ -71,6 +73,15 @@ class Picture:
             MEMORY.used += photo.pixels.nbytes
             self._photo = photo
         return photo
+
+    def extent(self) -> tuple[int, int]:
+        """Height and width of the photo, from its header where that is enough. PhotoError when it is none."""
+        if self._photo is not None or PurePosixPath(self.name).suffix.lower() not in (".jpg", ".jpeg", ".webp", ".bmp"):
+            return self().size
+        try:
+            return decoding.upright_size(io.BytesIO(self.read()), path=self.where)
+        except OSError as e:
+            raise PhotoError(e.strerror or str(e), code="missing", path=self.where) from e
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_photo": None}

@@ -18,6 +18,8 @@ Further csv files with `file` (attributes.csv) add facts.
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -30,11 +32,18 @@ from visagist.training.data import boxed, kaggle, kinds, points15
 from visagist.training.data.pictures import Pictures, pictures_of
 from visagist.training.data.tables import Offenders, Table, table
 
+log = logging.getLogger(__name__)
+
 StrPath = str | PathLike[str]
 
 
 def read(
-    paths: StrPath | Sequence[StrPath], *, fold: str | None = None, needs: Sequence[str] = (), skip_bad: bool = False
+    paths: StrPath | Sequence[StrPath],
+    *,
+    fold: str | None = None,
+    needs: Sequence[str] = (),
+    skip_bad: bool = False,
+    classes: Sequence[str] = (),
 ) -> list[Item]:
     """The items of one or several sets, in the order of the paths and of the rows.
 
@@ -43,12 +52,13 @@ def read(
               the 68), "all keypoints" (without gaps), "box" (faces, or the knowledge that there are none), "label", or the name of
               a target ("glazed") or fact
     skip_bad  leave bad rows and damaged pictures out and log how many, instead of refusing the set
+    classes   the labels that boxes may have; a box of another class is a bad row. () for any
 
     TrainingError bad-data names the first five offenders with file and line; no-data when nothing is left.
     Pictures are not decoded here (see `pictures.warm`), except those whose first or last bytes look wrong.
     """
     paths = [paths] if isinstance(paths, str | PathLike) else list(paths)
-    offenders = Offenders(skip_bad)
+    offenders = Offenders(skip_bad, classes)
     items: list[Item] = []
     points: list[Table] = []
     folders_of_classes: list[Pictures] = []
@@ -82,6 +92,19 @@ def has(item: Item, need: str) -> bool:
     if need == "label":
         return item.label is not None
     return need in item.targets or need in item.facts
+
+
+def check_classes(items: Sequence[Item], needs: Sequence[str], classes: Sequence[str] = ()) -> None:
+    """TrainingError when there is nothing to be learnt from items: no box for a detector of these classes, or, where pictures are
+    to be told apart, all of them of one class. A class without any box is said, not refused."""
+    if classes:
+        boxes = Counter(face.label for item in items for face in item.faces)
+        if not any(boxes[name] for name in classes):
+            raise TrainingError(f"no picture of {len(items)} has a box of {' or '.join(classes)}", code="no-data")
+        if absent := [name for name in classes if not boxes[name]]:
+            log.warning("no picture has a box of %s", ", ".join(absent))
+    if "label" in needs and len({item.label for item in items}) < 2:
+        raise TrainingError("all pictures are of one class", code="bad-data", hint="a folder for each class, at least two")
 
 
 def _sets(path: Path) -> list[Path]:

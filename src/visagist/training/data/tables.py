@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -18,29 +18,35 @@ FOLD_NAMES = {"train": "train", "training": "train", "dev": "dev", "val": "dev",
 
 
 class Offenders:
-    """Collects bad entries of a data set. `settle` refuses the set and names the first five, or logs how many were skipped."""
+    """Collects bad entries of a data set. `settle` refuses the set and names the first five, or logs how many were skipped.
 
-    def __init__(self, skip: bool = False) -> None:
+    classes  the labels that may occur on boxes; () for any
+    """
+
+    def __init__(self, skip: bool = False, classes: Sequence[str] = ()) -> None:
         self.skip = skip
-        self.lines: list[str] = []
-        self.first: str | None = None
+        self.classes = tuple(classes)
+        self.found: list[tuple[str, int | None, str]] = []
 
     def add(self, path: str | PathLike[str], line: int | None, what: str) -> None:
         """One bad entry: the file, the line in it if it has lines, and what is wrong."""
-        self.first = self.first or fspath(path)
-        self.lines.append(f"{fspath(path)}{'' if line is None else f' line {line}'}: {what}")
+        self.found.append((fspath(path), line, what))
 
     def settle(self) -> None:
-        """TrainingError bad-data when something was added and may not be skipped."""
-        count = len(self.lines)
+        """TrainingError bad-data when something was added and may not be skipped. Files in the order they were read in, and in
+        each of them from top to bottom."""
+        count = len(self.found)
         if not count:
             return
-        shown = "; ".join(self.lines[:5]) + (f"; and {count - 5} more" if count > 5 else "")
+        order = {path: i for i, path in reversed(list(enumerate(path for path, _, _ in self.found)))}
+        found = sorted(self.found, key=lambda one: (order[one[0]], one[1] or 0))
+        told = [f"{path}{'' if line is None else f' line {line}'}: {what}" for path, line, what in found[:5]]
+        shown = "; ".join(told) + (f"; and {count - 5} more" if count > 5 else "")
         if not self.skip:
             raise TrainingError(
                 f"{count} bad {'entry' if count == 1 else 'entries'}: {shown}",
                 code="bad-data",
-                path=self.first,
+                path=found[0][0],
                 hint="--skip-bad leaves them out",
             )
         log.warning("skipped %d bad %s: %s", count, "entry" if count == 1 else "entries", shown)
@@ -109,6 +115,18 @@ def rows_of(path: Path) -> Iterator[Row | tuple[int, str]]:
                     yield line, f"{len(cells)} cells instead of {len(columns)}"
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise TrainingError(f"not a readable csv file ({e}, after line {line})", code="bad-data", path=path) from e
+
+
+def lines_of(path: Path, offenders: Offenders) -> list[str]:
+    """The lines of a text file; one that is no text is an offender and has none."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as e:
+        line = path.read_bytes()[: e.start].count(b"\n") + 1
+        offenders.add(path, line, "this is not text")
+    except OSError as e:
+        offenders.add(path, None, e.strerror or str(e))
+    return []
 
 
 def number(text: str) -> float:

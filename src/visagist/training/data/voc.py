@@ -2,52 +2,94 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from visagist.errors import PhotoError
 from visagist.photo.boxes import Box
 from visagist.recipe import Item
-from visagist.training.data.labels import IGNORE, face_of
+from visagist.training.data.labels import IGNORE, Labelled
 from visagist.training.data.pictures import SUFFIXES, Picture, Pictures, pictures_of
-from visagist.training.data.tables import FOLD_NAMES, Offenders, number
+from visagist.training.data.tables import FOLD_NAMES, Offenders, lines_of, number
+
+log = logging.getLogger(__name__)
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+class Broken(ValueError):
+    """A file that cannot be read; `line` where it is known."""
+
+    def __init__(self, what: str, line: int | None = None) -> None:
+        super().__init__(what)
+        self.line = line
+
+
+class Annotation(NamedTuple):
+    """One XML file: its root, and the line on which each element begins."""
+
+    file: Path
+    root: Element
+    lines: dict[Element, int]
+
+    def corners(self, thing: Element) -> Box:
+        """As they stand there. ValueError."""
+        box = thing.find("bndbox")
+        if box is None:
+            raise ValueError("an object without name or bndbox")
+        x0, y0, x1, y1 = (number((box.findtext(c) or "").strip()) for c in CORNERS)
+        return x0, y0, x1, y1
 
 
 def read(path: Path, fold: str | None, offenders: Offenders) -> list[Item]:
     """One XML a picture, in the folder or in `Annotations`, pictures anywhere below; `ImageSets/Main/train.txt` ... are folds.
 
-    Coordinates are 1-based and inclusive: the mins lose 1, the maxes stay. Where any min of the set is 0 it was written 0-based by
-    hand, and then all of it is taken as 0-based and half-open. Elements may come in any order; parts inside an object (head, hand)
-    are not objects. A DTD or an entity is refused: labels need none, and expanding them is how an XML file attacks.
+    Coordinates are 1-based and inclusive: the mins lose 1, the maxes stay. Where any min of the set, in whatever fold, is 0 it was
+    written 0-based by hand, and then all of it is taken as 0-based and half-open. Elements may come in any order; parts inside an
+    object (head, hand) are not objects. A DTD or an entity is refused: labels need none, and expanding them is how an XML file
+    attacks.
     """
-    root = path if path.is_dir() else path.parent
+    root = path if path.is_dir() else path.parent.parent if path.parent.name == "Annotations" else path.parent
     pictures = pictures_of(root)
     wanted = _voc_ids(root, fold, offenders)
-    drafts: list[tuple[Picture, list[tuple[Box, str]]]] = []
-    zero_based = False
-    for file in files(path):
-        if wanted is not None and file.stem not in wanted:
-            continue
+    chosen = set(files(path))
+    used: list[Annotation] = []
+    zero_based = ""
+    for file in files(root):
+        mine = file in chosen and (wanted is None or file.stem in wanted)
         try:
-            tree = _parse_xml(file)
-            name = (tree.findtext("filename") or "").strip() or file.stem
-            picture = _voc_picture(pictures, name, file.stem)
-            boxes = [_voc_object(o) for o in tree.findall("object")]
-        except ValueError as e:
-            offenders.add(file, None, str(e))
+            annotation = _parse_xml(file)
+        except Broken as e:
+            if mine:
+                offenders.add(file, e.line, str(e))
             continue
-        zero_based |= any(min(box[:2]) < 1 for box, _ in boxes)
-        drafts.append((picture, boxes))
+        zero_based = zero_based or _starts_at_zero(annotation)
+        if mine:
+            used.append(annotation)
+    if zero_based:
+        log.warning("%s: a box begins at 0, so the set is read as 0-based", zero_based)
     items = []
-    for picture, boxes in drafts:
-        faces = []
-        for (x0, y0, x1, y1), label in boxes:
-            try:
-                faces.append(face_of((x0, y0, x1, y1) if zero_based else (x0 - 1, y0 - 1, x1, y1), label))
-            except ValueError as e:
-                offenders.add(picture.where, None, str(e))
-        items.append(Item(picture.name, picture, tuple(faces)))
+    for annotation in used:
+        tree, lines, file = annotation.root, annotation.lines, annotation.file
+        try:
+            labelled = Labelled(
+                _voc_picture(pictures, (tree.findtext("filename") or "").strip() or file.stem, file.stem), offenders
+            )
+            size = tree.find("size")
+            if size is not None:
+                height, width = (number((size.findtext(side) or "0").strip() or "0") for side in ("height", "width"))
+                if problem := labelled.declared(height, width):
+                    raise Broken(problem, lines[size])
+        except (ValueError, PhotoError) as e:
+            offenders.add(file, e.line if isinstance(e, Broken) else lines[tree], str(e))
+            continue
+        for thing in tree.findall("object"):
+            labelled.add(_box(annotation, thing, zero_based=bool(zero_based)), file, lines[thing])
+        items.append(labelled.item())
     return items
 
 
@@ -64,7 +106,7 @@ def _voc_ids(root: Path, fold: str | None, offenders: Offenders) -> set[str] | N
         return None
     ids: set[str] = set()
     for file in (p for p in lists if FOLD_NAMES[p.stem] == fold):
-        for count, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        for count, line in enumerate(lines_of(file, offenders), 1):
             if parts := line.split():
                 ids.add(parts[0])
                 if not any((root / d / f"{parts[0]}.xml").is_file() for d in ("Annotations", ".")):
@@ -82,32 +124,55 @@ def _voc_picture(pictures: Pictures, name: str, stem: str) -> Picture:
     raise ValueError(f"no picture named {name!r} in {pictures.where}")
 
 
-def _voc_object(element: Element) -> tuple[Box, str]:
-    label = (element.findtext("name") or "").strip()
-    box = element.find("bndbox")
-    if not label or box is None:
-        raise ValueError("an object without name or bndbox")
-    x0, y0, x1, y1 = (number((box.findtext(c) or "").strip()) for c in ("xmin", "ymin", "xmax", "ymax"))
-    difficult = (element.findtext("difficult") or "").strip() == "1"
-    return (x0, y0, x1, y1), IGNORE if difficult else label
+def _starts_at_zero(annotation: Annotation) -> str:
+    """The file and line of a box that begins at 0, or ""."""
+    for thing in annotation.root.findall("object"):
+        try:
+            if 0 <= min(annotation.corners(thing)[:2]) < 1:
+                return f"{annotation.file} line {annotation.lines[thing]}"
+        except ValueError:
+            continue
+    return ""
 
 
-def _parse_xml(file: Path) -> Element:
-    """The root element; ValueError for what is no XML or has a DTD."""
+def _box(annotation: Annotation, thing: Element, *, zero_based: bool) -> Callable[[], tuple[Box, str]]:
+    def found() -> tuple[Box, str]:
+        label = (thing.findtext("name") or "").strip()
+        if not label:
+            raise ValueError("an object without name or bndbox")
+        x0, y0, x1, y1 = annotation.corners(thing)
+        if x1 < x0 or y1 < y0:  # said with the numbers that stand there
+            raise ValueError(f"swapped corners: {x0:g} {y0:g} {x1:g} {y1:g}")
+        back = 0 if zero_based else 1
+        difficult = (thing.findtext("difficult") or "").strip() == "1"
+        return (x0 - back, y0 - back, x1, y1), IGNORE if difficult else label
 
-    def refuse(*_: Any) -> NoReturn:
-        raise ValueError("a DTD is not allowed in annotations")
+    return found
 
+
+def _parse_xml(file: Path) -> Annotation:
+    """The file's elements; Broken for what is no XML, has a DTD or is no annotation."""
     builder = TreeBuilder()
     parser = expat.ParserCreate()
     parser.buffer_text = True
+    lines: dict[Element, int] = {}
+
+    def refuse(*_: Any) -> NoReturn:
+        raise Broken("a DTD is not allowed in annotations", parser.CurrentLineNumber)
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        lines[builder.start(tag, attributes)] = parser.CurrentLineNumber
+
     parser.StartDoctypeDeclHandler = refuse
     parser.EntityDeclHandler = refuse
-    parser.StartElementHandler = lambda tag, attributes: builder.start(tag, attributes)
+    parser.StartElementHandler = start
     parser.EndElementHandler = lambda tag: builder.end(tag)
     parser.CharacterDataHandler = lambda text: builder.data(text)
     try:
         parser.Parse(file.read_bytes(), True)
-        return builder.close()
+        root = builder.close()
     except (expat.ExpatError, OSError) as e:
-        raise ValueError(f"not readable XML ({e})") from None
+        raise Broken(f"not readable XML ({e})", getattr(e, "lineno", None)) from None
+    if root.tag != "annotation":
+        raise Broken(f"<{root.tag[:40]}> instead of <annotation>", lines[root])
+    return Annotation(file, root, lines)
