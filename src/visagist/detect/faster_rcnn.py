@@ -115,11 +115,15 @@ class FasterRCNN(Recipe):
         if self.schedule == "joint":
             return (stage("joint", ("body", "rpn", "head"), self.steps, step=self.joint_step),)
         return (
-            stage("1 rpn", ("first", "rpn"), self.rpn_steps, step=self.first_rpn_step, measure=_measured("first", "")),
+            stage("1 rpn", ("first", "rpn"), self.rpn_steps, step=self.first_rpn_step, measure=self._measured("first", "")),
             stage(
-                "2 regions", ("body", "head"), self.region_steps, step=self.first_region_step, measure=_measured("first", "body")
+                "2 regions",
+                ("body", "head"),
+                self.region_steps,
+                step=self.first_region_step,
+                measure=self._measured("first", "body"),
             ),
-            stage("3 rpn", ("rpn",), self.rpn_steps, step=self.rpn_step, measure=_measured("body", ""), enter=_fresh_rpn),
+            stage("3 rpn", ("rpn",), self.rpn_steps, step=self.rpn_step, measure=self._measured("body", ""), enter=_fresh_rpn),
             stage("4 regions", ("head",), self.region_steps, step=self.region_step),
         )
 
@@ -249,7 +253,20 @@ class FasterRCNN(Recipe):
     def measure(self, nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools) -> Scalars:
         """AP50, AP, recall at 0.1 false positives per picture (see `training.metrics`), and the share of true boxes that a
         proposal covers with an IoU of 0.5."""
-        return _measured("body", "body")(self, nets, items, tools)
+        return self._measured("body", "body")(nets, items, tools)
+
+    def _measured(self, proposer: str, body: str) -> Callable[[Mapping[str, nn.Module], Sequence[Item], Tools], dict[str, float]]:
+        """How the networks of one of the four steps are measured: the proposals, and what `body` finds in them."""
+
+        def measure(nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools) -> dict[str, float]:
+            looks = [self.look(nets, item.photo, min_score=0.01, proposer=proposer, body=body) for item in items]
+            truths = [torch.tensor([f.box for f in item.faces if f.label in self.names]).view(-1, 4) for item in items]
+            count = sum(len(truth) for truth in truths)
+            covered = [int((iou(t, b).amax(1) >= 0.5).sum()) for t, (_, b, _) in zip(truths, looks, strict=True) if len(b)]
+            figures = tools.metrics.detection([faces for faces, _, _ in looks], items) if body else {}
+            return {**figures, "proposal_recall": sum(covered) / count if count else math.nan, "n_faces": float(count)}
+
+        return measure
 
     def detect(self, nets: Mapping[str, nn.Module], photo: Photo, *, min_score: float = 0.5) -> tuple[Face, ...]:
         """Everything found with at least this score, largest first; boxes in photo pixels, `label` is the class."""
@@ -309,23 +326,6 @@ def _fresh_rpn(nets: Networks) -> None:
     rpn = nets["rpn"]
     assert isinstance(rpn, RPN)
     rpn.reset()
-
-
-def _measured(proposer: str, body: str) -> Callable[[FasterRCNN, Mapping[str, nn.Module], Sequence[Item], Tools], dict[str, float]]:
-    """How `Recipe.measure` measures the networks of one of the four steps: the proposals, and what `body` finds in them."""
-
-    def measure(recipe: FasterRCNN, nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools) -> dict[str, float]:
-        looks = [recipe.look(nets, item.photo, min_score=0.01, proposer=proposer, body=body) for item in items]
-        truths = [torch.tensor([f.box for f in item.faces if f.label in recipe.names]).view(-1, 4) for item in items]
-        covered = [
-            (iou(truth, boxes).amax(1) >= 0.5).sum() for truth, (_, boxes, _) in zip(truths, looks, strict=True) if len(boxes)
-        ]
-        count = sum(len(truth) for truth in truths)
-        recall = float(sum(covered)) / count if count else math.nan
-        figures = tools.metrics.detection([faces for faces, _, _ in looks], items) if body else {}
-        return {**figures, "proposal_recall": recall, "n_faces": float(count)}
-
-    return measure
 
 
 # ---- the face finder -------------------------------------------------------------------------------------------------
