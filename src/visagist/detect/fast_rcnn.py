@@ -175,7 +175,7 @@ class FastRCNN(Searched):
         boxes = torch.from_numpy(self.proposals(photo))
         scale = self.fit(photo.size)
         pixels, (sx, sy) = _resized(photo.pixels, scale)
-        found = self.answer(nets, torch.from_numpy(pixels), boxes * boxes.new_tensor([sx, sy, sx, sy]), min_score, scale)
+        found = self.answer(nets, torch.from_numpy(pixels.copy()), boxes * boxes.new_tensor([sx, sy, sx, sy]), min_score, scale)
         return found
 
     def answer(
@@ -215,7 +215,7 @@ class FaceFastRCNN(FastRCNN):
     divisor: ClassVar[int] = 32
 
     names: tuple[str, ...] = ("face",)
-    scenes: int = 800
+    scenes: int = 1200
     search: str = "quick"
     learn: str = "quick"
     jitter: int = 8

@@ -364,7 +364,7 @@ class FaceRCNN(RCNN):
     extras: ClassVar[Mapping[str, float]] = {"average": 0.998, "clip": 10.0}
 
     names: tuple[str, ...] = ("face",)
-    scenes: int = 800
+    scenes: int = 1200
     search: str = "quick"
     learn: str = "quick"
     jitter: int = 8
