@@ -70,7 +70,7 @@ class SeedNet(nn.Module):
             x = F.max_pool2d(F.relu(convolution(x)), 2)
         x = F.relu(self.fc1(x.flatten(1)))
         x = self.dropout(F.relu(self.fc2(x)))
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 near 1 is 0.4 px coarse
+        with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):  # bfloat16 near 1 is 0.4 px coarse
             y: Tensor = self.fc3(x.float())  # [B, 30] in 0..1
         return y.view(-1, 15, 2) * 2 - 1
 
