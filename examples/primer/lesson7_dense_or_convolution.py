@@ -1,0 +1,154 @@
+"""Lesson 7. Dense against convolution: what is gained when every place shares the same few weights.
+
+    python examples/primer/lesson7_dense_or_convolution.py
+
+A dense layer has a weight for every pair of an input and an output. A convolution is a dense layer, too, with two
+rules added: an output sees only its neighbourhood (all other weights are 0), and every output has the same weights.
+Both rules say something true about pictures. So it needs few weights, and what it has learned in one place it knows
+in all places. A dense network that has only ever seen digits in the middle is lost when one stands somewhere else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import chart
+import numpy as np
+from drawings import digits
+from layers import Activation, Chain, Conv, Dense, Flatten, Layer, conv
+from lesson import begin
+from neuron import Array, cross_entropy
+from PIL import Image
+
+# The two-convolution model for pictures of 32 x 32 x 3: what it is, its output, its parameters.
+CONV2 = (
+    ("convolution 10 of 3 × 3 × 3", (10, 32, 32), (3 * 3 * 3 + 1) * 10),
+    ("convolution 20 of 3 × 3 × 10", (20, 32, 32), (3 * 3 * 10 + 1) * 20),
+    ("flatten", (20_480,), 0),
+    ("dense 10", (10,), (20_480 + 1) * 10),
+)
+
+
+def as_matrix(w: Array, height: int, width: int, stride: int = 1, pad: int = 0) -> Array:
+    """The dense layer [O H' W', C H W] that does what the kernels w [O, C, k, k] do: each column answers one pixel switched on."""
+    inputs = w.shape[1] * height * width
+    pixels = np.eye(inputs).reshape(inputs, w.shape[1], height, width)
+    return conv(pixels, w, np.zeros(len(w)), stride, pad).reshape(inputs, -1).T
+
+
+class TopOfEachMap(Layer):
+    """[N, C, H, W] -> [N, C]: the largest answer of every kernel, wherever it was."""
+
+    def forward(self, x: Array) -> Array:
+        self.shape = x.shape
+        flat = x.reshape(*x.shape[:2], -1)
+        self.winner = flat.argmax(-1)[..., None]
+        return np.take_along_axis(flat, self.winner, -1)[..., 0]
+
+    def backward(self, dy: Array) -> Array:
+        dx = np.zeros((*self.shape[:2], self.shape[2] * self.shape[3]))
+        np.put_along_axis(dx, self.winner, dy[..., None], -1)
+        return dx.reshape(self.shape)
+
+
+def dense_net(rng: np.random.Generator) -> Chain:
+    """784-30-10: 23,860 parameters"""
+    return Chain(Flatten(), Dense(784, 30, rng), Activation("relu"), Dense(30, 10, rng))
+
+
+def conv_net(rng: np.random.Generator) -> Chain:
+    """8 kernels of 5 x 5, 24 of 3 x 3, then the strongest answer of each: 2,210 parameters"""
+    first = (Conv(1, 8, 5, rng, stride=2, pad=2, first=True), Activation("relu"))  # [8, 14, 14]
+    second = (Conv(8, 24, 3, rng), Activation("relu"))  # [24, 12, 12]
+    return Chain(*first, *second, TopOfEachMap(), Dense(24, 10, rng))
+
+
+def train(net: Chain, x: Array, labels: Array, passes: int, rate: float = 0.1, batch: int = 32, seed: int = 0) -> list[float]:
+    """Gradient descent on small batches in random order; the mean loss of every pass."""
+    rng = np.random.default_rng(seed)
+    losses = []
+    for _ in range(passes):
+        total = 0.0
+        order = rng.permutation(len(x))
+        for start in range(0, len(x), batch):
+            chosen = order[start : start + batch]
+            loss, dz = cross_entropy(net.forward(x[chosen]), labels[chosen])
+            net.backward(dz)
+            net.descend(rate)
+            total += loss * len(chosen)
+        losses.append(total / len(x))
+    return losses
+
+
+def accuracy(net: Chain, x: Array, labels: Array) -> float:
+    return float((net.forward(x).argmax(1) == labels).mean())
+
+
+def main(out: Path, count: int = 1000, passes: int = 12) -> None:
+    draw_matrix(out)
+
+    print("\nthe two-convolution model for pictures of 32 x 32 x 3")
+    for name, shape, parameters in CONV2:
+        print(f"  {name:30}{'×'.join(map(str, shape)):>12}{parameters:>10,}")
+    print(f"  {'together':42}{sum(row[2] for row in CONV2):>10,}")
+    print(f"  its first layer as a dense one, 3,072 -> 10,240, would have {3072 * 10_240 + 10_240:,} instead of 280")
+    print("  nothing bends between the two convolutions: together they are one linear map. An activation is missing.")
+
+    print(f"\ndigits: learned from {count:,} in the middle of the picture, tested on 500 new ones that are shifted")
+    nets = {"dense": dense_net(np.random.default_rng(0)), "convolution": conv_net(np.random.default_rng(0))}
+    shifts = range(7)
+    tests = [digits(500, seed=100 + shift, shift=shift) for shift in shifts]
+    learned: dict[str, list[float]] = {}
+    for name, net in nets.items():
+        losses = train(net, *digits(count), passes)
+        learned[name] = [accuracy(net, *test) for test in tests]
+        print(f"  {name:12}{net.count():>7,} parameters, loss {losses[-1]:.3f}, right by shift: ", end="")
+        print(" ".join(f"{right:.0%}" for right in learned[name]))
+    draw_digits(out, nets, learned, tests)
+
+
+def draw_matrix(out: Path) -> None:
+    """A kernel, and the same as a dense matrix: nine colours, in bands, and nothing else."""
+    kernel = np.arange(9, 0, -1).reshape(3, 3).astype(float)
+    matrix = as_matrix(kernel[None, None], 6, 6)
+    hues = np.array([chart.tint(chart.HUES[i // 3], (0.35, 0.65, 1)[i % 3]) for i in range(9)], np.uint8)
+    blank = np.array(chart.tint(chart.GREY, 0.1), np.uint8)
+    colours = np.where(matrix[..., None] > 0, hues[matrix.astype(int) - 1], blank)
+    small = chart.cells(kernel, side=40, colours=hues[kernel.astype(int) - 1], digits="", title="a kernel: 9 weights")
+    large = chart.cells(
+        matrix,
+        side=15,
+        colours=colours,
+        digits="",
+        title=f"the same as a dense layer, 36 inputs, 16 outputs: {matrix.size} weights",
+    )
+    chart.save(chart.beside(small, large, gap=24), out / "matrix.png")
+
+
+def draw_digits(out: Path, nets: dict[str, Chain], learned: dict[str, list[float]], tests: list[tuple[Array, Array]]) -> None:
+    right = chart.Chart(
+        (0, 6), (0, 1), width=350, height=300, title="digits that stand elsewhere", across="pixels off the middle", up="right"
+    )
+    for (name, values), hue in zip(learned.items(), (chart.ORANGE, chart.BLUE)):
+        right.line(range(len(values)), values, hue)
+        right.dots(range(len(values)), values, hue)
+        right.note(*{"dense": (2.2, 0.45), "convolution": (2.2, 0.88)}[name], f"{name}, {nets[name].count():,} weights", hue)
+
+    def row(weights: Array, times: int) -> Image.Image:
+        tiles = [chart.enlarged(chart.signed(w), times) for w in weights]
+        return chart.below(chart.beside(*tiles[:4], gap=6), chart.beside(*tiles[4:], gap=6), gap=6)
+
+    seen = [chart.enlarged(np.rint(255 * (1 - tests[shift][0][7, 0]).clip(0, 1)).astype(np.uint8), 2) for shift in (0, 3, 6)]
+    dense_w = nets["dense"].layers[1].parameters[0][:8].reshape(8, 28, 28)
+    conv_w = nets["convolution"].layers[0].parameters[0][:, 0]
+    middle = chart.below(
+        chart.captioned(chart.beside(*seen), "a digit, 0, 3 and 6 pixels off"),
+        chart.captioned(row(conv_w, 11), "all 8 kernels of 5 × 5"),
+    )
+    chart.save(
+        chart.beside(right.picture(), middle, chart.captioned(row(dense_w, 2), "8 of 30 dense units"), gap=24), out / "shifted.png"
+    )
+
+
+if __name__ == "__main__":
+    main(begin(__doc__).out)
