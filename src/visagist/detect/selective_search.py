@@ -16,6 +16,7 @@ import heapq
 import os
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -321,7 +322,8 @@ def write(file: Path, boxes: np.ndarray) -> None:
         np.savez(part, boxes=boxes)
         part.replace(file)
     except OSError:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def read(file: Path, size: tuple[int, int]) -> np.ndarray | None:
