@@ -113,7 +113,7 @@ class Shift(nn.Linear):
 
     def forward(self, pool5: Tensor) -> Tensor:
         with torch.autocast(pool5.device.type, enabled=False):
-            return super().forward(pool5.float()).view(len(pool5), -1, 4)
+            return super().forward(pool5.float()).unflatten(1, (-1, 4))
 
 
 # ---- recipes -----------------------------------------------------------------------------------------------------------
