@@ -31,6 +31,7 @@ def hinge_svm(
 
     Solved in the dual, min |sum_i a_i y_i x_i|^2 / 2 - sum_i a_i with 0 <= a_i <= C_i, one a_i after another in random order,
     exactly along each; only those are visited that do not already satisfy the condition of the optimum (Hsieh, section 3.2).
+    Every tenth pass those between their bounds are moved together: with a large C single steps would take thousands of passes.
     """
     rows = np.concatenate([np.asarray(x, np.float64), np.full((len(x), 1), bias_feature)], 1)
     y = np.asarray(y, np.float64)
@@ -39,7 +40,7 @@ def hinge_svm(
     length = np.einsum("ij,ij->i", rows, rows)
     a, w = np.zeros(len(rows)), np.zeros(rows.shape[1])
     rng = np.random.default_rng(seed)
-    for _ in range(epochs):
+    for epoch in range(epochs):
         slope = rows @ w - 1
         off = np.where(a <= 0, np.minimum(slope, 0), np.where(a >= most, np.maximum(slope, 0), slope))
         wrong = np.flatnonzero(np.abs(off) > tolerance)
@@ -51,8 +52,29 @@ def hinge_svm(
             if step:
                 a[i] += step
                 w += step * row
+        if epoch % 10 == 9:
+            _together(a, rows, most)
         w = a @ rows  # what rounding has added up goes
     return w[:-1], float(w[-1] * bias_feature)
+
+
+def _together(a: np.ndarray, rows: np.ndarray, most: np.ndarray) -> None:
+    """Newton's step of those a_i that are at no bound, in place; one that meets its bound stays there and the others go on."""
+    for _ in range(100):
+        free = np.flatnonzero((a > 0) & (a < most))
+        if not 0 < len(free) <= 600:
+            return
+        some = rows[free]
+        products = some @ some.T
+        products[np.diag_indices(len(free))] += 1e-9 * products.trace()
+        step = np.linalg.solve(products, 1 - some @ (a @ rows))
+        bound = np.where(step > 0, most[free], 0.0)
+        room = np.divide(bound - a[free], step, out=np.full(len(free), np.inf), where=step != 0)
+        first = int(room.argmin())
+        a[free] = np.clip(a[free] + min(1.0, float(room[first])) * step, 0, most[free])
+        if room[first] >= 1:
+            return
+        a[free[first]] = bound[first]
 
 
 def logistic(margins: np.ndarray, y: np.ndarray) -> tuple[float, float]:
