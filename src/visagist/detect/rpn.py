@@ -148,6 +148,9 @@ def propose(
         boxes = clip(decode(deltas, anchors), *size)
         large = torch.nonzero((boxes[:, 2:] - boxes[:, :2] >= least).all(1))[:, 0]
         score = (logits[large, 1] - logits[large, 0]).sigmoid()
+        if len(score) > before:  # sorting a few is quicker than sorting all
+            some = torch.nonzero(score >= score.topk(before).values[-1])[:, 0]
+            large, score = large[some], score[some]
         score, order = torch.sort(score, descending=True, stable=True)
         boxes, score = boxes[large[order[:before]]], score[:before]
         kept = nms(boxes, score, overlap, after)
