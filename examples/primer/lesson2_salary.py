@@ -126,7 +126,7 @@ def main(out: Path) -> None:
         scaled, scale = normalised(x)
         way, errors = descend(scaled, salary, fastest_rate(scaled), 200)
         fits[name] = back_to_units(way[-1], scale)
-        print(f"  {name:15}  E = {errors[-1]:6.1f} after 200 steps, off by {np.sqrt(2 * errors[-1] / 60):.1f} thousand on average")
+        print(f"  {name:15}  E = {errors[-1]:6.1f} after 200 steps, off by {np.sqrt(2 * errors[-1] / 60):.1f} thousand (RMS)")
     slope, nurse, programmer, base = fits["years and trade"]
     starts = zip(TRADES, (base, base + nurse, base + programmer))
     print("  it says: " + ", ".join(f"a {trade} starts with {start:.1f}" for trade, start in starts))
@@ -151,7 +151,7 @@ def draw_fits(
     hues = (chart.ORANGE, chart.BLUE, chart.GREEN)
 
     def axes(title: str) -> chart.Chart:
-        return chart.Chart((0, 30), (20, 75), width=300, height=300, title=title, across="years of work", up="salary in thousands")
+        return chart.Chart((0, 30), (10, 75), width=300, height=300, title=title, across="years of work", up="salary in thousands")
 
     one = axes("told: years, salary")
     one.dots(years, salary, chart.GREY)
@@ -212,7 +212,7 @@ def draw_descent(out: Path, x: Array, t: Array) -> None:
 def read_table(path: Path) -> tuple[list[str], Array, Array]:
     """Names of columns, x [N, d], t [N] from a CSV with a header. A column of words becomes one column a word but the first."""
     with path.open(newline="", encoding="utf-8-sig") as file:
-        header, *rows = [row for row in csv.reader(file) if row]
+        header, *rows = [row for row in csv.reader(file) if row] or [[]]
     if len(rows) < 2 or len(header) < 2 or any(len(row) != len(header) for row in rows):
         raise SystemExit(f"{path}: needs a header of at least two columns and rows just as wide")
     names, columns = [], []

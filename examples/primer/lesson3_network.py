@@ -97,7 +97,7 @@ def two_moons(count: int, seed: int = 0) -> tuple[Array, Array]:
     return x + rng.normal(0, 0.12, x.shape), moon
 
 
-def main(out: Path) -> None:
+def main(out: Path, steps: int = 10_000, moon_steps: int = 2000) -> None:
     weights = first_weights(3, 1)
     formula, nudged = gradients(X, XOR, weights)[1], numerical(X, XOR, weights)
     off = max(float(np.abs(f - n).max()) for f, n in zip(formula, nudged))
@@ -105,7 +105,7 @@ def main(out: Path) -> None:
 
     panels, last = [], {}
     for hidden in (2, 4):
-        last[hidden], errors = learn_xor(hidden)
+        last[hidden], errors = learn_xor(hidden, steps=steps)
         worst = np.abs(forward(X, last[hidden])[1] - XOR).max((-1, -2))
         good = (worst < 0.05).sum()
         print(f"XOR, 2-{hidden}-1 ({4 * hidden + 1} parameters): {good} of 10 seeds have all four answers right to 0.05")
@@ -114,7 +114,7 @@ def main(out: Path) -> None:
         )
         for seed in range(10):
             stuck = worst[seed] > 0.2
-            curves.line(range(0, 10_001, 100), errors[:, seed], chart.RED if stuck else chart.BLUE, width=1.6)
+            curves.line(range(0, steps + 1, 100), errors[:, seed], chart.RED if stuck else chart.BLUE, width=1.6)
         panels.append(curves.picture())
     surface = chart.Chart(
         (-0.5, 1.5), (-0.5, 1.5), width=290, title="what 2-4-1 says", across="x1", up="x2", x_ticks=BITS, y_ticks=BITS
@@ -124,13 +124,13 @@ def main(out: Path) -> None:
     for value, colour in ((0, chart.ORANGE), (1, chart.BLUE)):
         surface.dots(*X[XOR[:, 0] == value].T, colour, radius=8)
     chart.save(chart.beside(*panels, surface.picture()), out / "xor.png")
-    draw_moons(out)
+    draw_moons(out, moon_steps)
     for sizes in ((784, 30, 10), (3072, 32, 10)):
         count = sum(b * (a + 1) for a, b in zip(sizes, sizes[1:]))
         print(f"a network {'-'.join(map(str, sizes))} has {count:,} parameters")
 
 
-def draw_moons(out: Path) -> None:
+def draw_moons(out: Path, steps: int) -> None:
     """Any number of layers goes the same way: the layers of layers.py, in a chain."""
     x, moon = two_moons(200)
     new, new_moon = two_moons(2000, seed=1)
@@ -138,14 +138,12 @@ def draw_moons(out: Path) -> None:
     for hidden in (1, 2, 4):
         rng = np.random.default_rng(1)
         net = Chain(Dense(2, hidden, rng), Activation("tanh"), Dense(hidden, 2, rng))
-        for _ in range(2000):
+        for _ in range(steps):
             _, dz = cross_entropy(net.forward(x), moon)
             net.backward(dz)
             net.descend(0.5)
         right, right_new = (net.forward(x).argmax(1) == moon).mean(), (net.forward(new).argmax(1) == new_moon).mean()
-        print(
-            f"two moons, {hidden} hidden ({net.count()} parameters): {right:.1%} of its 200 right, {right_new:.1%} of 2,000 new"
-        )
+        print(f"two moons, {hidden} hidden ({net.count()} parameters): {right:.1%} of its 200 right, {right_new:.1%} of 2,000 new")
         plane = chart.Chart(
             (-1.5, 2.5),
             (-1.2, 1.7),

@@ -60,7 +60,8 @@ def face() -> Array:
     return np.array([[float(c == "#") for c in row.split()] for row in FACE.split("\n") if row])
 
 
-def main(out: Path) -> None:
+def main(out: Path, side: int = 64, rows: int = 10) -> None:
+    """side: of the picture that both ways are timed on; rows: how many of the face the kernel slides over"""
     products = PATCH * HORIZONTAL
     print("the worked example:")
     print("  " + " ".join(f"{p:+g}*{k:g}" for p, k in zip(PATCH.ravel(), HORIZONTAL.ravel())))
@@ -73,7 +74,7 @@ def main(out: Path) -> None:
     draw_sizes(out)
 
     x, w, b = (
-        np.random.default_rng(0).normal(size=(1, 3, 64, 64)),
+        np.random.default_rng(0).normal(size=(1, 3, side, side)),
         np.random.default_rng(1).normal(size=(16, 3, 3, 3)),
         np.zeros(16),
     )
@@ -82,9 +83,9 @@ def main(out: Path) -> None:
     middle = time.perf_counter()
     quick = conv(x, w, b, 1, 1)
     end = time.perf_counter()
-    print("\n3 -> 16 channels on 64 x 64: four loops, or all patches in a table and one matrix product (im2col)")
+    print(f"\n3 -> 16 channels on {side} x {side}: four loops, or all patches in a table and one matrix product (im2col)")
     print(f"  {1e3 * (middle - start):.0f} ms and {1e3 * (end - middle):.1f} ms; they differ by {np.abs(slow - quick).max():.0e}")
-    draw_sliding(out)
+    draw_sliding(out, face()[:rows])
 
 
 def draw_by_hand(out: Path, products: Array) -> None:
@@ -117,9 +118,9 @@ def draw_sizes(out: Path) -> None:
     chart.save(chart.beside(*panels, gap=30), out / "sizes.png")
 
 
-def draw_sliding(out: Path) -> None:
+def draw_sliding(out: Path, picture: Array) -> None:
     """The animation: the kernel on its way over the face, and the answers that it leaves behind."""
-    picture, kernel = face(), HORIZONTAL
+    kernel = HORIZONTAL
     answers = slide(picture, kernel)
     ground = np.repeat((picture[..., None] * 105 + 145), 3, -1).astype(np.uint8)
     frames = []

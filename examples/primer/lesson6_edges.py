@@ -24,7 +24,7 @@ from lesson5_convolution import HORIZONTAL, VERTICAL
 from neuron import Array
 from PIL import Image
 
-from visagist import Photo
+from visagist import Photo, VisagistError
 
 
 def kernels() -> dict[str, Array]:
@@ -74,8 +74,11 @@ def main(out: Path, photo: Path | None = None) -> None:
 
         pixels, name = astronaut(), "edges.webp"
     else:
-        pixels, name = Photo.open(photo).pixels, f"{photo.stem}.edges.webp"
-    shrink = min(1.0, 640 / max(pixels.shape[:2]))  # edges of a large photo are wider than three pixels
+        try:
+            pixels, name = Photo.open(photo).pixels, f"{photo.stem}.edges.webp"
+        except VisagistError as error:
+            raise SystemExit(str(error)) from None
+    shrink = min(1.0, 400 / max(pixels.shape[:2]))  # edges of a large photo are wider than three pixels
     size = max(1, round(shrink * pixels.shape[1])), max(1, round(shrink * pixels.shape[0]))
     pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     for words, answer in responses(pixels).items():

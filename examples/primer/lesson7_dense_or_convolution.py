@@ -84,7 +84,7 @@ def accuracy(net: Chain, x: Array, labels: Array) -> float:
     return float((net.forward(x).argmax(1) == labels).mean())
 
 
-def main(out: Path, count: int = 1000, passes: int = 12) -> None:
+def main(out: Path, count: int = 1000, passes: int = 12, new: int = 500) -> None:
     draw_matrix(out)
 
     print("\nthe two-convolution model for pictures of 32 x 32 x 3")
@@ -94,14 +94,15 @@ def main(out: Path, count: int = 1000, passes: int = 12) -> None:
     print(f"  its first layer as a dense one, 3,072 -> 10,240, would have {3072 * 10_240 + 10_240:,} instead of 280")
     print("  nothing bends between the two convolutions: together they are one linear map. An activation is missing.")
 
-    print(f"\ndigits: learned from {count:,} in the middle of the picture, tested on 500 new ones that are shifted")
+    print(f"\ndigits: learned from {count:,} in the middle of the picture, tested on {new} new ones that are shifted")
     nets = {"dense": dense_net(np.random.default_rng(0)), "convolution": conv_net(np.random.default_rng(0))}
     shifts = range(7)
-    tests = [digits(500, seed=100 + shift, shift=shift) for shift in shifts]
+    tests = [digits(new, seed=100 + shift, shift=shift) for shift in shifts]
     learned: dict[str, list[float]] = {}
     for name, net in nets.items():
         losses = train(net, *digits(count), passes)
         learned[name] = [accuracy(net, *test) for test in tests]
+        print(f"  {name:12}loss of each pass: " + " ".join(f"{loss:.2f}" for loss in losses))
         print(f"  {name:12}{net.count():>7,} parameters, loss {losses[-1]:.3f}, right by shift: ", end="")
         print(" ".join(f"{right:.0%}" for right in learned[name]))
     draw_digits(out, nets, learned, tests)
@@ -135,19 +136,20 @@ def draw_digits(out: Path, nets: dict[str, Chain], learned: dict[str, list[float
         right.note(*{"dense": (2.2, 0.45), "convolution": (2.2, 0.88)}[name], f"{name}, {nets[name].count():,} weights", hue)
 
     def row(weights: Array, times: int) -> Image.Image:
-        tiles = [chart.enlarged(chart.signed(w), times) for w in weights]
-        return chart.below(chart.beside(*tiles[:4], gap=6), chart.beside(*tiles[4:], gap=6), gap=6)
+        return chart.beside(*[chart.enlarged(chart.signed(w), times) for w in weights], gap=6)
 
-    seen = [chart.enlarged(np.rint(255 * (1 - tests[shift][0][7, 0]).clip(0, 1)).astype(np.uint8), 2) for shift in (0, 3, 6)]
-    dense_w = nets["dense"].layers[1].parameters[0][:8].reshape(8, 28, 28)
-    conv_w = nets["convolution"].layers[0].parameters[0][:, 0]
-    middle = chart.below(
-        chart.captioned(chart.beside(*seen), "a digit, 0, 3 and 6 pixels off"),
-        chart.captioned(row(conv_w, 11), "all 8 kernels of 5 × 5"),
+    seen = [np.rint(255 * (1 - x[7, 0]).clip(0, 1)).astype(np.uint8) for x, _ in tests]
+    shown = chart.below(
+        chart.captioned(chart.beside(*[chart.enlarged(x, 2) for x in seen], gap=6), "a digit, 0 to 6 pixels off the middle"),
+        chart.captioned(
+            row(nets["convolution"].layers[0].parameters[0][:, 0], 8), "all 8 kernels of 5 × 5 of the first convolution"
+        ),
+        chart.captioned(
+            row(nets["dense"].layers[1].parameters[0][:8].reshape(8, 28, 28), 2), "8 of the 30 dense units: 28 × 28 weights each"
+        ),
+        gap=16,
     )
-    chart.save(
-        chart.beside(right.picture(), middle, chart.captioned(row(dense_w, 2), "8 of 30 dense units"), gap=24), out / "shifted.png"
-    )
+    chart.save(chart.beside(right.picture(), shown, gap=24), out / "shifted.png")
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def at_once(net: Chain, scene: Array) -> Array:
     return softmax(z.transpose(0, 2, 3, 1))[0, ..., 1]
 
 
-def peaks(p: Array, least: float = 0.5) -> list[tuple[int, int]]:
+def peaks(p: Array, least: float = 0.9) -> list[tuple[int, int]]:
     """Places (row, column) whose probability is above `least` and the largest among their neighbours."""
     around = cv2.dilate(p, np.ones((5, 5)))
     return [(int(i), int(j)) for i, j in zip(*np.nonzero((p == around) & (p > least)))]
@@ -105,9 +105,16 @@ def peaks(p: Array, least: float = 0.5) -> list[tuple[int, int]]:
 
 def main(out: Path, count: int = 3000, passes: int = 12) -> None:
     net = classifier(np.random.default_rng(0))
-    losses = train(net, *little_faces(count), passes, rate=0.1)
+    losses = train(net, *little_faces(count), passes, rate=0.2, batch=16)
+    print("loss of each pass: " + " ".join(f"{loss:.3f}" for loss in losses))
     right = accuracy(net, *little_faces(1000, seed=1))
-    print(f"faces of 16 x 16, {net.count():,} parameters, {count:,} examples: loss {losses[-1]:.3f}, {right:.1%} of 1,000 new ones")
+    print(f"faces of 16 x 16, {net.count():,} parameters, learned from {count:,}: {right:.1%} of 1,000 new ones right")
+    x, shapes = np.zeros((1, 1, SIDE, SIDE)), []
+    for layer in net.layers:
+        x = layer.forward(x)
+        if not isinstance(layer, Activation):
+            shapes.append(" × ".join(map(str, x.shape[1:])))
+    print(f"  shapes: 1 × {SIDE} × {SIDE} → " + " → ".join(shapes))
 
     whole = convolutionised(net)
     scene, faces = crowd()
