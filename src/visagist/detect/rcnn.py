@@ -72,10 +72,10 @@ class WindowNet(nn.Module):
     forward: [B, 3, S, S] -> pool5 [B, D], fc7 [B, F], logits [B, classes]; classes counts the background.
     """
 
-    def __init__(self, body: nn.Module, inputs: int, width: int, classes: int) -> None:
+    def __init__(self, body: nn.Module, inputs: int, width: int, classes: int, *, dropout: float = 0.5) -> None:
         super().__init__()
         self.body = body
-        self.dense = Dense(inputs, width)
+        self.dense = Dense(inputs, width, dropout=dropout)
         self.kind = nn.Linear(width, classes)
         nn.init.normal_(self.kind.weight, std=0.01)
         nn.init.zeros_(self.kind.bias)
@@ -144,11 +144,10 @@ class RCNN(Searched):
     penalty: float = 1000.0  # lambda of the box regression
 
     def networks(self) -> Networks:
-        return self._networks(CaffeNet(), 256 * 6 * 6, 4096)
+        return self._with_fitted(WindowNet(CaffeNet(), 256 * 6 * 6, 4096, len(self.names) + 1), 256 * 6 * 6, 4096)
 
-    def _networks(self, body: nn.Module, inputs: int, width: int) -> Networks:
-        kinds = len(self.names)
-        return {"cnn": WindowNet(body, inputs, width, kinds + 1), "svm": Svm(width, kinds), "shift": Shift(inputs, kinds)}
+    def _with_fitted(self, cnn: WindowNet, inputs: int, width: int) -> Networks:
+        return {"cnn": cnn, "svm": Svm(width, len(self.names)), "shift": Shift(inputs, len(self.names))}
 
     def stages(self) -> tuple[Stage, ...]:
         return (
@@ -373,12 +372,13 @@ class FaceRCNN(RCNN):
     windows: int = 32
     batch: int = 4
     steps: int = 2500
-    rate: float = 2e-3  # of AdamW, along a cosine after a rise over the first twentieth
+    rate: float = 1e-3  # of AdamW, along a cosine after a rise over the first twentieth
     decay: float = 0.02
     mined: int = 300
 
     def networks(self) -> Networks:
-        return self._networks(Body(), 128 * (self.side // 16) ** 2, 256)
+        inputs = Body.channels * (self.side // Body.stride) ** 2
+        return self._with_fitted(WindowNet(Body(), inputs, 256, len(self.names) + 1, dropout=0.0), inputs, 256)
 
     def factor(self, progress: float) -> float:
         return min(1.0, progress / 0.05 + 0.01) * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * progress))))
