@@ -19,31 +19,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from visagist.apps import process
+from measuring import grown_in_child, medians, named, one_thread, report_growth  # isort: skip  first: it sets the process up
 
-process.settle()  # what every command does to its process, before torch is imported
+import cv2
+import numpy as np
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-from visagist import catalog  # noqa: E402
-from visagist.errors import WeightsError  # noqa: E402
-from visagist.photo.boxes import iou, scaled  # noqa: E402
-from visagist.photo.draw import sheet  # noqa: E402
-from visagist.photo.face import Face  # noqa: E402
-from visagist.photo.photo import Photo  # noqa: E402
-from visagist.recipe import Item  # noqa: E402
-from visagist.training import metrics  # noqa: E402
-from visagist.training.data.readers import read  # noqa: E402
+from visagist import catalog
+from visagist.errors import WeightsError
+from visagist.photo.boxes import iou, scaled
+from visagist.photo.draw import sheet
+from visagist.photo.face import Face
+from visagist.photo.photo import Photo
+from visagist.recipe import Item
+from visagist.training import metrics
+from visagist.training.data.readers import read
+from visagist.training.evaluate import printed
 
 OTHERS = ("haar", "dlib-hog")
 SMALLEST, AT_WIDTH = 20, 500  # faces below so many pixels, in a picture brought to this width, are passed over
@@ -284,55 +280,16 @@ def failure_sheet(name: str, all_of_them: Sequence[Failure], most: int = 40) -> 
 # ---- speed and memory ----
 
 
-def speed(every: Mapping[str, Detector], pictures: Sequence[np.ndarray]) -> dict[str, dict[str, float]]:
-    """Pictures a second of processor time and of the clock, medians, in turns so that a noisy machine is noisy for all."""
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in every}
-    for detector in every.values():
-        detector.find(pictures[0])  # what the first call compiles or reserves
-    for pixels in pictures:
-        for name, detector in every.items():
-            forget_proposals()
-            start = time.process_time(), time.perf_counter()
-            detector.find(pixels)
-            seconds[name].append((time.process_time() - start[0], time.perf_counter() - start[1]))
-    medians = {name: np.median(np.array(of), axis=0) for name, of in seconds.items()}
-    return {
-        name: {"per_second": round(float(1 / m[0]), 2), "per_second_by_the_clock": round(float(1 / m[1]), 2)}
-        for name, m in medians.items()
-    }
+def afresh(detector: Detector) -> Callable[[np.ndarray], object]:
+    """The detector without what selective search remembers of a picture: to be timed it must search again."""
 
+    def find(pixels: np.ndarray) -> object:
+        module = sys.modules.get("visagist.detect.searched")
+        if module is not None:
+            module._caches.clear()
+        return detector.find(pixels)
 
-def forget_proposals() -> None:
-    """Selective search keeps what it found in a picture; to be timed it must search again."""
-    module = sys.modules.get("visagist.detect.searched")
-    if module is not None:
-        module._caches.clear()
-
-
-def memory_of(name: str, o: argparse.Namespace) -> float | None:
-    """Megabytes that the detector adds to a process of its own at most; None where the system does not tell."""
-    command = [sys.executable, __file__, "--child", name, "--data", *o.data, "--longest", str(o.longest), "--weights", *o.weights]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        print(f"memory of {name}: {done.stderr[-300:]}", file=sys.stderr)
-        return None
-    return float(done.stdout.split()[-1])
-
-
-def child(o: argparse.Namespace, pictures: Sequence[np.ndarray]) -> None:
-    """Prints how many megabytes the process grew at most by making and using one detector."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before = process.resident()
-        (detector,) = detectors([o.child], weights_of(o)).values()
-        for pixels in pictures:
-            forget_proposals()
-            detector.find(pixels)
-        status = Path("/proc/self/status").read_text()
-    except OSError as error:
-        raise SystemExit(str(error)) from None
-    peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
-    print(max(0.0, (peak - before) / 1e6))
+    return find
 
 
 # ---- the table ----
@@ -362,10 +319,6 @@ def table(rows: Mapping[str, Mapping[str, object]], longest: int) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def weights_of(o: argparse.Namespace) -> dict[str, str]:
-    return dict(entry.split("=", 1) for entry in o.weights)
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", nargs="+", required=True)
@@ -379,25 +332,30 @@ def main() -> None:
     options.add_argument("--timed", type=int, default=40, help="pictures in the speed comparison")
     options.add_argument("--child", help=argparse.SUPPRESS)
     o = options.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    one_thread()
     rng = np.random.default_rng(0)
     dev = judged(read(o.data, fold="dev", needs=("box",)))
     timed = [
         sized(dev[i].photo.pixels, o.longest, enlarge=True)[0] for i in rng.permutation(len(dev))[: 12 if o.child else o.timed]
     ]
     if o.child:
-        child(o, timed)
+
+        def work() -> None:
+            (detector,) = detectors([o.child], named(o.weights)).values()
+            for pixels in timed:
+                afresh(detector)(pixels)
+
+        report_growth(work)
         return
     train = [item for item in read(o.data, fold="train", needs=("box",)) if item.faces]
     train = [train[i] for i in rng.permutation(len(train))[: o.fit]]
     dev = dev[:: max(1, len(dev) // o.most)] if o.most else dev
-    every = detectors(o.only, weights_of(o))
+    every = detectors(o.only, named(o.weights))
     o.out.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, object]] = {}
-    quick = speed(every, timed) if o.time else {}  # first, before the memory of the process is full of other things
-    from visagist.training.evaluate import printed
-
+    passed_on = ["--data", *o.data, "--longest", str(o.longest), "--weights", *o.weights]
+    uses = {name: afresh(detector) for name, detector in every.items()}
+    quick = medians(uses, timed) if o.time else {}  # first, before the memory of the process is full of other things
     for name, detector in every.items():
         by = box_map(run(detector, train, o.longest), train)
         found = [[mapped(face, by) for face in faces] for faces in run(detector, dev, o.longest)]
@@ -409,8 +367,9 @@ def main() -> None:
             "parameters": detector.parameters,
             "bytes": detector.bytes,
             "failures": dict(Counter(f.kind for f in failed)),
-            **quick.get(name, {}),
-            "memory_mb": memory_of(name, o) if o.time else None,
+            "per_second": 1 / quick[name][0] if o.time else None,
+            "per_second_by_the_clock": 1 / quick[name][1] if o.time else None,
+            "memory_mb": grown_in_child(__file__, "--child", name, *passed_on) if o.time else None,
         }
         pixels = failure_sheet(name, failed)
         if pixels is not None:
