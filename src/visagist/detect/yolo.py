@@ -352,7 +352,8 @@ class YoloFaceSheet(Yolo):
         return (replace(stage, batch=self.batch, steps=self.steps, average=0.995, clip=5.0),)
 
     def compose(self, items: Sequence[Item], index: int, rng: np.random.Generator) -> Item:
-        return scene(items, index, rng, self.side, least=self.least)
+        """A scene of faces; with other `names` a picture of the data set."""
+        return scene(items, index, rng, self.side, least=self.least) if self.names == ("face",) else items[index]
 
 
 def door(image: Tensor) -> Tensor:

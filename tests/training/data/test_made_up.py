@@ -129,3 +129,34 @@ def test_lips_are_painted_and_the_rest_is_not() -> None:
         saturation = glazed[lip, 0] - glazed[lip, 1:].mean(1)
         assert saturation.mean() > (bare[lip, 0] - bare[lip, 1:].mean(1)).mean() + 20
         assert glossy[lip].mean() > bare[lip].mean()
+
+
+def test_shapes_are_labelled_and_repeatable() -> None:
+    items, again = made_up.shapes(60, 3), made_up.shapes(20, 3)
+    labels = [face.label for item in items for face in item.faces]
+    assert set(labels) == set(made_up.SHAPES) and min(labels.count(name) for name in made_up.SHAPES) > 10
+    for item, other in zip(items, again):
+        assert np.array_equal(item.photo.pixels, other.photo.pixels)
+        assert [f.box for f in item.faces] == [f.box for f in other.faces]
+    for item in items:
+        boxes = np.array([face.box for face in item.faces])
+        assert len(boxes) and item.complete
+        assert (iou(boxes, boxes) == np.eye(len(boxes))).all()
+        assert boxes.min() >= 0 and boxes.max() <= 128
+
+
+def test_a_circle_is_as_round_as_its_box_says() -> None:
+    """Inside the outline it has one colour, in the corners of its box another."""
+    seen = 0
+    for item in made_up.shapes(40, 5):
+        for face in item.faces:
+            if face.label != "face":
+                x0, y0, x1, y1 = face.box
+                pixels = item.photo.pixels
+                middle = at(pixels, np.array([(x0 + x1) / 2, (y0 + y1) / 2]))
+                near, far = (at(pixels, np.array([x0, y0]) + share * np.array([x1 - x0, y1 - y0])) for share in (0.2, 0.08))
+                assert np.abs(near - middle).max() < 40
+                if face.label == "circle" and x1 - x0 > 24:
+                    assert np.abs(far - middle).max() > 40
+                    seen += 1
+    assert seen > 5

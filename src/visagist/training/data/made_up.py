@@ -1,4 +1,5 @@
-"""Drawn faces with exact boxes and 68 points, scenes of them, and lip triples: data for tests and trials that need no data.
+"""Drawn faces with exact boxes and 68 points, scenes of them, circles and squares beside them, and lip triples: data for tests and
+trials that need no data.
 
 Everything follows from a generator or seed; no photograph is involved.
 """
@@ -12,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from visagist.photo.boxes import Box
 from visagist.photo.face import Face
 from visagist.photo.photo import Photo
 from visagist.recipe import Item
@@ -74,6 +76,19 @@ def lips(count: int, seed: int = 0) -> list[Item]:
     return made
 
 
+SHAPES = ("circle", "square", "face")
+
+
+def shapes(count: int, seed: int = 0, *, size: int = 128, most: int = 3) -> list[Item]:
+    """Drawn pictures with up to `most` circles, squares and faces each, labelled so, none covering another: for detectors of
+    several classes. The same seed gives the same pictures, of which the first ones do not depend on `count`."""
+    made = []
+    for index in range(count):
+        plan = Shapes.some(np.random.default_rng((seed, 3 << 20, index)), size, most)
+        made.append(Item(f"shapes{index:05}.png", Drawing(plan.draw), tuple(label for label, _ in plan.things)))
+    return made
+
+
 @dataclass(eq=False)
 class Drawing:
     """A picture drawn on first use, then kept; without pixels when sent to another process."""
@@ -131,6 +146,58 @@ class Plan:
         return finished(canvas, rng)
 
 
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """Circles, squares and faces in one picture; `things` holds each with its label and its head or outline [P, 2]."""
+
+    size: int
+    things: tuple[tuple[Face, Head | np.ndarray], ...]
+    seed: int
+
+    @classmethod
+    def some(cls, rng: np.random.Generator, size: int, most: int) -> Shapes:
+        """One to `most` of them, a fifth to half as large as the picture; fewer where there is no room."""
+        things: list[tuple[Face, Head | np.ndarray]] = []
+        wanted = int(rng.integers(1, most + 1))
+        for _ in range(20 * wanted):
+            if len(things) == wanted:
+                break
+            kind, reach = SHAPES[int(rng.integers(len(SHAPES)))], size * float(rng.uniform(0.1, 0.24))
+            x, y = (float(v) for v in rng.uniform(reach, size - reach, 2))
+            t = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+            corners = {"circle": t, "square": np.arange(4) * np.pi / 2 + np.pi / 4 + rng.uniform(-0.15, 0.15)}
+            drawn: Head | np.ndarray
+            if kind == "face":
+                drawn = Head.at(Look.person(rng).at_moment(rng, turn=10), (x, y), reach)
+                label = Face(drawn.face.box)
+                if not all(_apart(drawn, other) for _, other in things if isinstance(other, Head)):
+                    continue
+            else:
+                long = reach if kind == "circle" else reach * np.sqrt(2) * 0.9
+                outline = np.column_stack([np.cos(corners[kind]), np.sin(corners[kind])]) * long + (x, y)
+                drawn, label = outline, Face((*outline.min(0), *outline.max(0)), label=kind)
+            x0, y0, x1, y1 = label.box
+            inside = min(x0, y0) >= 0 and max(x1, y1) <= size
+            if inside and all(_separate(label.box, other.box) for other, _ in things):
+                things.append((label, drawn))
+        return cls(size, tuple(things), int(rng.integers(1 << 30)))
+
+    def draw(self) -> np.ndarray:
+        """uint8 [size, size, 3]: heads first, whose bodies lie behind everything."""
+        rng = np.random.default_rng(self.seed)
+        canvas = backdrop(rng, (self.size, self.size), clutter=False)
+        for head in sorted((drawn for _, drawn in self.things if isinstance(drawn, Head)), key=lambda h: h.scale):
+            paint(canvas, head, rng)
+        for _, drawn in self.things:
+            if not isinstance(drawn, Head):
+                ground = canvas.pixels[..., :3].reshape(-1, 3).mean(0)
+                colour = rng.uniform(0, 255, 3)
+                while np.abs(colour - ground).max() < 90:
+                    colour = rng.uniform(0, 255, 3)
+                canvas.fill(drawn, (float(colour[0]), float(colour[1]), float(colour[2])))
+        return finished(canvas, rng)
+
+
 @dataclass(frozen=True)
 class Triple:
     """One mouth without and with make-up."""
@@ -172,8 +239,8 @@ class Triple:
         return pixels.astype(np.float64), shapes.picture()[..., :1] / 255
 
 
-def backdrop(rng: np.random.Generator, size: tuple[int, int]) -> Canvas:
-    """A gradient with shapes on it: balls, boxes, bars and blots, some of them in the colours of skin, none of them a face."""
+def backdrop(rng: np.random.Generator, size: tuple[int, int], *, clutter: bool = True) -> Canvas:
+    """A gradient with clutter on it: balls, boxes, bars and blots, some of them in the colours of skin, none of them a face."""
     height, width = size
     canvas = Canvas(size)
     a, b = rng.uniform(30, 235, (2, 3))
@@ -181,7 +248,7 @@ def backdrop(rng: np.random.Generator, size: tuple[int, int]) -> Canvas:
     y, x = np.linspace(-0.5, 0.5, height)[:, None], np.linspace(-0.5, 0.5, width)
     share = 0.5 + 0.5 * (x * np.cos(angle) + y * np.sin(angle))
     canvas.pixels[:] = cv2.resize((a + (b - a) * share[..., None]).astype(np.uint8), canvas.pixels.shape[1::-1])
-    for _ in range(int(rng.integers(3, 16))):
+    for _ in range(int(rng.integers(3, 16)) if clutter else 0):
         centre, reach = rng.uniform(0, (width, height)), rng.uniform(0.03, 0.22) * min(size)
         colour = rng.uniform(0, 255, 3) if rng.random() < 0.7 else np.array(Look.person(rng).skin)
         kind, turn, flat = rng.integers(4), rng.uniform(0, np.pi), rng.uniform(0.3, 1)
@@ -218,6 +285,10 @@ def _apart(a: Head, b: Head) -> bool:
     beside = abs(x - u) > 1.35 * s + (2.2 * t if y > v + 1.2 * t else 1.4 * t)
     above = v - y > 1.7 * s + 1.7 * t
     return bool(beside or above)
+
+
+def _separate(a: Box, b: Box, gap: float = 2) -> bool:
+    return a[2] + gap <= b[0] or b[2] + gap <= a[0] or a[3] + gap <= b[1] or b[3] + gap <= a[1]
 
 
 def _painted(pixels: np.ndarray, lips: np.ndarray, paint: np.ndarray) -> np.ndarray:
