@@ -32,6 +32,7 @@ class Looks(Recipe):
     looks: ClassVar[int] = 2  # at a face of a photo: in the square about its box, then in the one about the points found there
     mirrored: ClassVar[bool] = False  # whether every look is repeated with the picture mirrored, and the mean taken
     turned: ClassVar[bool] = False  # whether later looks take the head's roll out
+    unsure: ClassVar[float] = 0.012  # mean spread, in sides of the square, beyond which there is probably no face
 
     kept: float = 0.6  # share of the learnt labels' offset that the answer keeps: others compare with the labels as they lie
 
@@ -91,10 +92,11 @@ class Looks(Recipe):
     def landmarks(self, nets: Mapping[str, nn.Module], photo: Photo, faces: Sequence[Face]) -> tuple[Face, ...]:
         """The same faces, boxes and order, with 15 points, scheme "kaggle15", their spread, and a doubt where they make no face."""
         points, spread, sides = self.locate(nets["points"], photo.pixels, [face.box for face in faces])
-        return tuple(
-            replace(face, points=p, scheme="kaggle15", pose=None, spread=s, doubt=layout.doubt(p, side))
-            for face, p, s, side in zip(faces, points, spread, sides.tolist(), strict=True)
-        )
+        found = []
+        for face, p, s, side in zip(faces, points, spread, sides.tolist(), strict=True):
+            doubt = layout.doubt(p, side) or ("the answers disagree" if s.mean() > self.unsure * side else None)
+            found.append(replace(face, points=p, scheme="kaggle15", pose=None, spread=s, doubt=doubt))
+        return tuple(found)
 
     def measure(self, nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools) -> dict[str, float]:
         """rmse_96, nme_box, failure_rate, n: one look at the square about each labelled face, labels as they lie."""

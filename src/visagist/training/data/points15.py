@@ -22,6 +22,7 @@ from visagist.errors import TrainingError
 from visagist.photo.face import POINTS15, Face, box_of_points
 from visagist.recipe import Item
 from visagist.training.data.kaggle import COLUMNS
+from visagist.training.data.kinds import POINT_COLUMNS
 from visagist.training.data.pictures import Pictures, pictures_of
 from visagist.training.data.tables import Offenders, fact, header, number, table
 
@@ -34,7 +35,12 @@ def is_named(columns: tuple[str, ...]) -> bool:
 
 
 def files(path: Path) -> list[Path]:
-    """The csv and JSON files with named points that lie in this folder, or the path itself if it is one."""
+    """The csv and JSON files with named points that lie in this folder, or the path itself if it is one.
+
+    None in a folder with a csv of 68 points: that is what the set is, and these were made from it.
+    """
+    if path.is_dir() and any(set(POINT_COLUMNS) <= set(header(file)) for file in path.glob("*.csv")):
+        return []
     found = []
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.suffix.lower() == ".csv" and is_named(header(file)):
@@ -113,6 +119,8 @@ def _rows(file: Path, offenders: Offenders) -> Iterator[tuple[int | None, Mappin
 
 def _cells(entry: Mapping[str, Any]) -> dict[str, str]:
     """An entry of a JSON as the cells of a csv."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("points", {}), dict):
+        raise TypeError("not a file with its points by name")
     cells = {k: str(v) for k, v in entry.items() if k not in OTHER and isinstance(v, str | int | float)}
     cells["file"] = str(entry["file"])
     for name, place in entry["points"].items():
