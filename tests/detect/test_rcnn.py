@@ -150,6 +150,21 @@ def test_what_is_labelled_ignore_or_not_labelled_at_all_is_no_background(monkeyp
     assert (example["kinds"] == -1).sum() == 29
 
 
+def test_a_step_over_pictures_of_which_nothing_is_known_changes_nothing() -> None:
+    recipe = FaceRCNN(scenes=0, width=160, windows=8)
+    (drawn,) = shapes(1)
+    unknown = Item("unknown", lambda: drawn.photo, complete=False)
+    example = recipe.example(unknown, np.random.default_rng(0))
+    assert (example["kinds"] == -1).all()
+    nets = recipe.networks()
+    stage = recipe.stages()[0]
+    before = [p.clone() for p in nets["cnn"].parameters()]
+    batch = {k: torch.from_numpy(v[None]) for k, v in example.items()}
+    terms = recipe.step(Run(nets, recipe.optimizer(nets), stage, 0, torch.device("cpu")), batch)
+    assert all(float(v) == 0 for v in terms.values())
+    assert all(torch.equal(a, b) for a, b in zip(before, nets["cnn"].parameters(), strict=True))
+
+
 def test_jittered_boxes_stay_near() -> None:
     boxes = np.repeat(np.array([[10.0, 20, 50, 100]]), 200, 0)
     near = iou(boxes[:1], jittered(boxes, np.random.default_rng(0)))[0]

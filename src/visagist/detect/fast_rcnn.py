@@ -190,7 +190,9 @@ class FastRCNN(Searched):
         padded[0, : pixels.shape[0], : pixels.shape[1]] = pixels
         boxes = boxes.to(device)
         logits, deltas = nets["fast"](door(padded.to(device)), torch.cat([torch.zeros_like(boxes[:, :1]), boxes], 1))
-        return answers(logits, deltas, boxes, None, self.names, min_score=min_score, overlap=self.overlap, scale=scale)
+        return answers(
+            logits, deltas, boxes, None, self.names, min_score=min_score, overlap=self.overlap, scale=scale, most=self.most
+        )
 
 
 def _resized(pixels: np.ndarray, scale: float) -> tuple[np.ndarray, tuple[float, float]]:

@@ -192,6 +192,8 @@ class RCNN(Searched):
     def step(self, run: Run, batch: Batch) -> dict[str, Tensor]:
         kinds = batch["kinds"].flatten()
         asked = kinds >= 0
+        if not asked.any():  # pictures of which too little is known
+            return {"loss": torch.zeros(()), "wrong": torch.zeros(())}
         with run.autocast():
             _, _, logits = run.nets["cnn"](door(batch["windows"].flatten(0, 1)[asked]))
         loss = F.cross_entropy(logits, kinds[asked])
@@ -305,7 +307,7 @@ class RCNN(Searched):
             placed = decode(shifts[above, k], boxes[likely][above])
             solid = area(placed) > 0
             placed, score = placed[solid], score[above][solid]
-            kept = nms(placed, score, self.overlap)
+            kept = nms(placed, score, self.overlap, self.most)
             found += [
                 Face(box=(b[0], b[1], b[2], b[3]), score=s, label=name)
                 for b, s in zip(placed[kept].tolist(), score[kept].tolist(), strict=True)

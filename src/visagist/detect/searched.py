@@ -55,6 +55,7 @@ class Searched(Recipe):
     width: int = 500  # pixels across at which a picture is searched
     jitter: int = 0  # boxes near each true box that join the proposals in training
     overlap: float = 0.3  # IoU above which the lower-scored of two boxes of a class is dropped
+    most: int = 100  # objects of a class in a photo
     glance: int = 64  # pictures to measure on during the training (`evaluate` measures on all)
 
     @property
