@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visagist.photo.face import GROUPS68, MIRROR68, Face, Pose, box_of_points, by_falling_area
+from visagist.photo.face import (
+    GROUPS68,
+    MIRROR15,
+    MIRROR68,
+    POINTS15,
+    Face,
+    Pose,
+    box_of_points,
+    by_falling_area,
+    points15_of,
+)
 
 
 def face(seed: int = 0) -> Face:
@@ -68,6 +78,27 @@ def test_immutable() -> None:
 def test_box_convention() -> None:
     points = np.array([[10, 20], [30, 60], [20, 40]], float)
     assert box_of_points(points) == pytest.approx((9, 18, 31, 62))
+
+
+def test_15_points_are_mirrored_in_pairs() -> None:
+    assert (MIRROR15[MIRROR15] == np.arange(15)).all() and len(set(POINTS15)) == 15
+    points = np.random.default_rng(0).uniform(0, 100, (15, 2))
+    found = Face((0, 0, 9, 9), points=points, scheme="kaggle15", spread=np.arange(15.0), doubt="a test")
+    once = found.mirrored(100)
+    assert once.points is not None and once.spread is not None
+    assert np.allclose(once.points[0], (100 - points[1, 0], points[1, 1])) and once.spread[0] == 1
+    twice = once.mirrored(100)
+    assert np.allclose(twice.points, points) and twice.doubt == "a test"  # type: ignore[arg-type]
+    points68 = face().points
+    assert points68 is not None
+    assert np.allclose(points15_of((points68 * [-1, 1])[MIRROR68]), (points15_of(points68) * [-1, 1])[MIRROR15])
+
+
+def test_spread_and_doubt_are_told_where_there_are_any() -> None:
+    bare = Face(box=(0, 0, 1, 1)).as_dict(1)
+    assert "spread" not in bare and "doubt" not in bare
+    told = Face(box=(0, 0, 1, 1), spread=np.array([0.123, 2]), doubt="no").as_dict(1)
+    assert (told["spread"], told["doubt"]) == ([0.12, 2.0], "no")
 
 
 def test_moved() -> None:

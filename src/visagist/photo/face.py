@@ -130,7 +130,7 @@ class Face:
         corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) @ affine[:, :2].T + affine[:, 2]
         box = (*corners.min(0), *corners.max(0))
         points = None if self.points is None else self.points @ affine[:, :2].T + affine[:, 2]
-        return replace(self, box=box, points=points, pose=None)
+        return replace(self, box=box, points=points, pose=None, spread=None)
 
     def mirrored(self, width: float) -> Face:
         """The same face in the photo mirrored left to right, with left and right points exchanged."""
