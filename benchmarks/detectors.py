@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from measuring import grown_in_child, medians, named, one_thread, report_growth  # isort: skip  first: it sets the process up
+from measuring import grown_in_child, into_page, medians, named, one_thread, report_growth  # isort: skip  first: it sets the process up
 
 import cv2
 import numpy as np
@@ -330,6 +330,7 @@ def main() -> None:
     options.add_argument("--most", type=int, default=0, help="pictures to measure on, evenly spread; 0 for all")
     options.add_argument("--time", action="store_true", help="also measure speed and memory")
     options.add_argument("--timed", type=int, default=40, help="pictures in the speed comparison")
+    options.add_argument("--page", type=Path, help="a page of docs whose table is replaced")
     options.add_argument("--child", help=argparse.SUPPRESS)
     o = options.parse_args()
     one_thread()
@@ -377,6 +378,8 @@ def main() -> None:
         print(f"{name}: {json.dumps(rows[name])}", file=sys.stderr, flush=True)
         (o.out / "detectors.json").write_text(json.dumps({"longest": o.longest, "detectors": rows}, indent=2) + "\n")
         (o.out / "detectors.md").write_text(table(rows, o.longest))
+    if o.page:
+        into_page(o.page, "benchmarks/detectors.py", table(rows, o.longest))
     print(table(rows, o.longest))
 
 

@@ -62,6 +62,15 @@ def report_growth(work: Callable[[], object]) -> None:
     print(max(0.0, (peak - before) / 1e6))
 
 
+def into_page(page: Path, name: str, text: str) -> None:
+    """Put a table where the page has <!-- table: NAME --> ... <!-- end of table -->, so that nobody types figures."""
+    begin, end = f"<!-- table: {name} -->\n", "<!-- end of table -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    if not found or end not in rest:
+        raise SystemExit(f"{page} has no {begin.strip()} ... {end}")
+    page.write_text(before + begin + text.strip() + "\n" + end + rest.partition(end)[2], encoding="utf-8")
+
+
 def named(pairs: Sequence[str]) -> dict[str, str]:
     """NAME=FILE ... of the command line."""
     if wrong := [pair for pair in pairs if "=" not in pair]:

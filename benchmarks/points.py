@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from measuring import grown_in_child, medians, named, one_thread, report_growth  # isort: skip  first: it sets the process up
+from measuring import grown_in_child, into_page, medians, named, one_thread, report_growth  # isort: skip  first: it sets the process up
 
 import cv2
 import numpy as np
@@ -193,6 +193,7 @@ def main() -> None:
     options.add_argument("--most", type=int, default=0, help="pictures to measure on, evenly spread; 0 for all")
     options.add_argument("--time", action="store_true", help="also measure speed and memory")
     options.add_argument("--timed", type=int, default=40, help="faces in the speed comparison")
+    options.add_argument("--page", type=Path, help="a page of docs whose table is replaced")
     options.add_argument("--child", help=argparse.SUPPRESS)
     o = options.parse_args()
     one_thread()
@@ -243,6 +244,8 @@ def main() -> None:
     (o.out / "points.json").write_text(json.dumps({"finder": o.finder, "systems": rows}, indent=2) + "\n")
     (o.out / "points.md").write_text(table(rows))
     Photo.of(error_curve(curves)).save(o.out / "curves.png", overwrite=True)
+    if o.page:
+        into_page(o.page, "benchmarks/points.py", table(rows))
     print(table(rows))
 
 
