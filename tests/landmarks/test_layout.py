@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from visagist.landmarks import layout
-from visagist.photo.face import MIRROR15, POINTS15, box_of_points, points15_of
+from visagist.photo.face import MIRROR15, POINTS15, Face, box_of_points, points15_of
 from visagist.photo.photo import Photo
 from visagist.recipe import Item
 from visagist.training.data import made_up
@@ -41,7 +41,11 @@ def test_the_square_is_the_tight_box_times_its_margin() -> None:
     window = layout.window_of_box(box_of_points(points))
     assert layout.side_of(window) == pytest.approx(1.3 * 80)
     assert np.allclose(window.to_photo(np.array([48.0, 48.0])), (40, 60))
-    assert np.allclose(layout.tight(window), (0, 20, 80, 100))
+    assert np.allclose(layout.tight(Face((0, 0, 1, 1)), window), (0, 20, 80, 100))
+    face = DRAWN[0].faces[0]
+    assert face.points is not None
+    x0, y0, x1, y1 = layout.tight(face, window)
+    assert np.allclose(face.box, box_of_points(np.array([[x0, y0], [x1, y1]])))
 
 
 def test_points_say_where_their_square_is() -> None:

@@ -64,8 +64,11 @@ def side_of(window: Window) -> float:
     return SIZE / window.scale
 
 
-def tight(window: Window) -> np.ndarray:
-    """The tight box [4] in photo pixels for which an upright window is the square: what errors are counted against."""
+def tight(face: Face, window: Window) -> np.ndarray:
+    """The tight box [4] of a labelled face in photo pixels, against which errors are counted: that of its 68 points, or with 15
+    only the box of which the window is the square."""
+    if face.scheme == "ibug68" and face.points is not None:
+        return np.concatenate([face.points.min(0), face.points.max(0)])
     centre, half = window.to_photo(np.array([SIZE / 2, SIZE / 2])), side_of(window) / MARGIN / 2
     return np.concatenate([centre - half, centre + half])
 

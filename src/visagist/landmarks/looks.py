@@ -108,7 +108,7 @@ class Looks(Recipe):
             np.array(found).reshape(-1, 15, 2),
             np.array([layout.labelled(face) for _, face in faces]).reshape(-1, 15, 2),
             people=[item.person or item.name for item, _ in faces],
-            hulls=np.array([layout.tight(window) for window in windows]).reshape(-1, 4),
+            hulls=np.array([layout.tight(face, window) for window, (_, face) in zip(windows, faces, strict=True)]).reshape(-1, 4),
         )
         return figures
 
