@@ -53,7 +53,8 @@ def landmarks(
     model   name of a landmark system, or the path of its weights file or run folder
     device  "auto", "cpu" or "cuda"
 
-    Returns the same faces in the same order with `points` [68, 2], `scheme` and `pose` in degrees. Errors as `detect`.
+    Returns the same faces in the same order with `points` [68, 2], `scheme` and `pose` in degrees; of "keypoint-cnn" 15 points,
+    `spread` and a `doubt` where there is probably no face. Errors as `detect`.
 
     >>> face = visagist.landmarks("holiday.jpg")[0]
     >>> face.outer_lips.shape, face.pose.yaw

@@ -90,12 +90,13 @@ class Looks(Recipe):
         return (self.look_at(net, pictures)[0] + 1) * HALF + self.offset(net) * SIZE
 
     def landmarks(self, nets: Mapping[str, nn.Module], photo: Photo, faces: Sequence[Face]) -> tuple[Face, ...]:
-        """The same faces, boxes and order, with 15 points, scheme "kaggle15", their spread, and a doubt where they make no face."""
+        """The same faces, boxes and order, with 15 points, scheme "kaggle15", a doubt where they make no face, and their spread
+        where there were several answers."""
         points, spread, sides = self.locate(nets["points"], photo.pixels, [face.box for face in faces])
         found = []
         for face, p, s, side in zip(faces, points, spread, sides.tolist(), strict=True):
             doubt = layout.doubt(p, side) or ("the answers disagree" if s.mean() > self.unsure * side else None)
-            found.append(replace(face, points=p, scheme="kaggle15", pose=None, spread=s, doubt=doubt))
+            found.append(replace(face, points=p, scheme="kaggle15", pose=None, spread=s if s.any() else None, doubt=doubt))
         return tuple(found)
 
     def measure(self, nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools) -> dict[str, float]:
