@@ -365,7 +365,7 @@ class FaceFasterRCNN(FasterRCNN):
     steps: int = 2600  # length of the joint training
     rpn_steps: int = 1500
     region_steps: int = 1500
-    rate: float = 2e-3  # of AdamW: reached after 3 % of a stage, then along a cosine to 1 % of it
+    rate: float = 1e-3  # of AdamW: reached after 3 % of a stage, then along a cosine to 1 % of it
     decay: float = 0.05  # of AdamW, none on norms and biases
     width: int = 256  # of the head's two layers
 
