@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from visagist import catalog
 from visagist.errors import TrainingError
 from visagist.landmarks import keypoint_cnn as room
 from visagist.landmarks import layout
@@ -394,3 +395,25 @@ def test_windows() -> None:
     assert read.shape == regressed.shape == (1, 15, 2) and logits.shape == (1, 15, 24, 24)
     assert torch.allclose(regressed[0], torch.tensor(layout.mean_layout(), dtype=torch.float32), atol=0.1)
     assert isinstance(layout.labelled_window(DRAWN[0], DRAWN[0].faces[0]), Window)
+
+
+# Found once on the one real portrait, and looked at.
+ASTRONAUT = [
+    (248.8, 104.6), (204.4, 102.1), (240.3, 104.7), (256.9, 104.6), (212.9, 103.2), (196.5, 101.1), (240.0, 91.9), (266.5, 94.2),
+    (214.4, 90.6), (188.0, 90.1), (225.3, 130.1), (245.7, 144.2), (203.4, 142.3), (224.7, 141.4), (223.8, 155.7),
+]  # fmt: skip
+
+
+@pytest.mark.skipif(catalog.SYSTEMS["keypoint-cnn"].bundled is None, reason="no weights came with this version")
+def test_trained_weights_on_the_astronaut() -> None:
+    import skimage.data
+
+    loaded = catalog.load("keypoint-cnn", "cpu")
+    photo = Photo.of(skimage.data.astronaut())
+    (face, sky) = loaded.recipe.landmarks(
+        loaded.nets, photo, (Face((168.0, 74.0, 284.0, 188.0)), Face((20.0, 330.0, 130.0, 450.0)))
+    )
+    assert face.points is not None and face.spread is not None
+    assert np.linalg.norm(face.points - ASTRONAUT, axis=1).mean() < 1.5
+    assert face.doubt is None and face.spread.max() < 2
+    assert sky.doubt is not None  # a sleeve
