@@ -245,6 +245,7 @@ def main() -> None:
     (o.out / "points.md").write_text(table(rows))
     Photo.of(error_curve(curves)).save(o.out / "curves.png", overwrite=True)
     if o.page:
+        Photo.of(error_curve(curves)).save(o.page.parent / "pictures" / "points.png", overwrite=True)
         into_page(o.page, "benchmarks/points.py", table(rows))
     print(table(rows))
 
