@@ -238,7 +238,7 @@ def failures(found: Sequence[Sequence[Face]], items: Sequence[Item]) -> Iterator
             alone = verdicts([face], item)[1]
             if alone.size and not alone[0] and overlaps[:, j].max(initial=0) < 0.2:
                 yield Failure("false", item, face.box, face.score, faces)
-            elif overlaps.size and overlaps[:, j].max() >= 0.5 and _better(j, faces, overlaps):
+            elif overlaps.size and overlaps[:, j].max() >= 0.2 and _better(j, faces, overlaps):
                 yield Failure("doubled", item, face.box, face.score, faces)
 
 
