@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -284,10 +285,14 @@ def afresh(detector: Detector) -> Callable[[np.ndarray], object]:
     """The detector without what selective search remembers of a picture: to be timed it must search again."""
 
     def find(pixels: np.ndarray) -> object:
-        module = sys.modules.get("visagist.detect.searched")
-        if module is not None:
+        kept = os.environ.pop("VISAGIST_PROPOSALS", None)  # the folder in which proposals are kept
+        if (module := sys.modules.get("visagist.detect.searched")) is not None:
             module._caches.clear()
-        return detector.find(pixels)
+        try:
+            return detector.find(pixels)
+        finally:
+            if kept is not None:
+                os.environ["VISAGIST_PROPOSALS"] = kept
 
     return find
 

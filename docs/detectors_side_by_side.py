@@ -10,6 +10,7 @@ one thread of the processor. A system without weights is left out.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,7 @@ def forget() -> None:
     from visagist.detect import searched
 
     searched._caches.clear()
+    os.environ.pop("VISAGIST_PROPOSALS", None)
 
 
 if __name__ == "__main__":
