@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visagist.detect.bodies import Conv, Residual
 from visagist.detect.scenes import scene
 from visagist.photo.boxes import area, suppress
 from visagist.photo.draw import sheet
@@ -41,27 +42,6 @@ MOST = 192  # faces a training scene may ask for; further ones, the smallest, ar
 # ---- networks --------------------------------------------------------------------------------------------------------
 
 
-class Conv(nn.Sequential):
-    """3x3 (or 1x1) convolution, batch norm, ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-        )
-
-
-class Residual(nn.Module):
-    """x + conv(conv(x)), ReLU (He et al., CVPR 2016)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = Conv(channels, channels)
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)), inplace=True)
-
-
 class FaceNet(nn.Module):
     """Trunk down to stride 32, pyramid back up to stride 4, one small head per stride.
 
@@ -70,7 +50,7 @@ class FaceNet(nn.Module):
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
-        c2, c3, c4, c5 = 2 * width, 4 * width, 8 * width, 10 * width
+        c2, c3, c4, c5 = 2 * width, 4 * width, 6 * width, 8 * width
         self.stem = Conv(3, width, stride=2)
         # As in the paper, pictures shrink by max pooling; a strided convolution there would train five times slower on a CPU.
         self.down = nn.ModuleList(
@@ -218,7 +198,7 @@ class YoloFace(Recipe):
     width: int = 16  # channels after the first convolution; the others are multiples of it
     scene: int = 320  # side of a training scene in pixels, a multiple of 32
     batch: int = 32  # scenes per step
-    steps: int = 3000  # length of the training
+    steps: int = 5000  # length of the training
     rate: float = 2e-3  # learning rate of AdamW, reached after warming up over the first 3 %, then cosine to 1 % of it
     decay: float = 0.05  # weight decay of AdamW
     box_weight: float = 1.5  # weight of the box loss beside the score loss
