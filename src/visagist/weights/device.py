@@ -53,8 +53,9 @@ def prepare(net: nn.Module, device: torch.device, *, exact: bool = False) -> nn.
 
     net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     net.eval().requires_grad_(False)
-    _fold(net)
-    forward, half = net.forward, not exact and quick_bfloat16(device)
+    half = not exact and quick_bfloat16(device)
+    _fold(net, torch.bfloat16 if half else torch.float32)
+    forward = net.forward
 
     @functools.wraps(forward)
     def in_use(*inputs: Any, **named: Any) -> Any:
@@ -67,8 +68,11 @@ def prepare(net: nn.Module, device: torch.device, *, exact: bool = False) -> nn.
     return net
 
 
-def _fold(net: nn.Module) -> None:
-    """Multiply every batch norm that follows a convolution in an `nn.Sequential` into the convolution, in place."""
+def _fold(net: nn.Module, dtype: torch.dtype) -> None:
+    """Multiply every batch norm that follows a convolution in an `nn.Sequential` into the convolution, in place.
+
+    The product is kept in the precision in which it is used, or autocast would convert it at every look.
+    """
     import torch
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -76,7 +80,7 @@ def _fold(net: nn.Module) -> None:
         for i in range(len(sequence) - 1):
             convolution, norm = sequence[i], sequence[i + 1]
             if type(convolution) is torch.nn.Conv2d and type(norm) is torch.nn.BatchNorm2d and norm.running_var is not None:
-                sequence[i], sequence[i + 1] = fuse_conv_bn_eval(convolution, norm), torch.nn.Identity()
+                sequence[i], sequence[i + 1] = fuse_conv_bn_eval(convolution, norm).to(dtype), torch.nn.Identity()
 
 
 def _entering(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
