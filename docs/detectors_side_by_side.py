@@ -99,6 +99,10 @@ def main() -> None:
         raise SystemExit("no detector has weights")
     o.out.parent.mkdir(parents=True, exist_ok=True)
     Photo.of(sheet([*above, *below], [*captions, *answers], columns=len(above), cell=(256, 384))).save(o.out, overwrite=True)
+    page = Path(__file__).with_name("detect.md")
+    if o.out.resolve() == page.parent.resolve() / "pictures" / "detectors.png":  # the page shows it as soon as it is there
+        link = "![What each considers and answers](pictures/detectors.png)"
+        page.write_text(page.read_text(encoding="utf-8").replace("<!-- picture: detectors.png -->", link), encoding="utf-8")
 
 
 def forget() -> None:
