@@ -203,7 +203,8 @@ class YoloFace(Recipe):
     decay: float = 0.05  # weight decay of AdamW
     box_weight: float = 1.5  # weight of the box loss beside the score loss
     longest: int = 1280  # photos are reduced to this longest side before they are searched
-    overlap: float = 0.45  # IoU above which the lower-scored of two boxes is dropped
+    overlap: float = 0.3  # IoU above which the lower-scored of two boxes is dropped
+    inside: float = 0.6  # share of the smaller of two boxes that lies in the other one, above which the lower-scored is dropped
 
     def networks(self) -> Networks:
         return {"finder": FaceNet(self.width)}
@@ -294,7 +295,7 @@ class YoloFace(Recipe):
         every, score = np.concatenate(boxes), np.concatenate(scores)
         best = np.argsort(-score, kind="stable")[:CANDIDATES]
         every, score = every[best], score[best]
-        keep = suppress(every, score, self.overlap)
+        keep = suppress(every, score, self.overlap, inside=self.inside)
         return by_falling_area([Face(box=tuple(every[i]), score=float(score[i])) for i in keep])
 
 

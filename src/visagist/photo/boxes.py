@@ -45,10 +45,11 @@ def clipped(box: Box, size: tuple[int, int]) -> Box:
     return x0, y0, max(x0, x1), max(y0, y1)
 
 
-def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
+def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, *, inside: float = 1.0) -> np.ndarray:
     """Greedy non-maximum suppression.
 
-    Keeps the best box, drops those whose IoU with it exceeds `threshold`, and goes on. Ties go to the lower index.
+    Keeps the best box, drops those whose IoU with it exceeds `threshold` or that share more than `inside` of the smaller one's
+    area with it (an eye taken for a face within a face), and goes on. Ties go to the lower index.
     boxes [N, 4], scores [N]; returns the kept indices, best first.
     """
     order = np.argsort(-scores, kind="stable")
@@ -56,7 +57,10 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndar
     keep: list[int] = []
     for start in range(0, len(order), 512):  # blocks of rows, so that thousands of boxes need no square of memory
         block = order[start : start + 512]
-        close = iou(boxes[block], boxes[order[start:]]) > threshold
+        rows, columns = boxes[block], boxes[order[start:]]
+        close = iou(rows, columns) > threshold
+        if inside < 1:
+            close |= overlap(rows, columns) > inside * np.minimum(area(rows)[:, None], area(columns)[None, :])
         for i, index in enumerate(block):
             if alive[start + i]:
                 keep.append(int(index))
