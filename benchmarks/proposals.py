@@ -1,6 +1,6 @@
 """How many boxes selective search gives, in what time, and how many of the faces they hold: the most R-CNN and Fast R-CNN can find.
 
-    python benchmarks/proposals.py --data faces portraits landmarks68.csv backgrounds [--mode fast quick] [--scenes 50] [--photos 50]
+    python benchmarks/proposals.py --data faces portraits landmarks68.csv backgrounds [--mode fast quick] [--scenes 50]
 
 On scenes of 500 pixels, composed of people no detector has learnt from, and on photographs with faces. Recall counts faces of 20
 pixels and more at the width at which pictures are searched (no box is smaller); seconds are those of one core. Prints JSON, one

@@ -198,9 +198,7 @@ def _shortened(text: str, size: int, width: int) -> str:
     return ""
 
 
-def text_on(
-    out: np.ndarray, text: str, size: int, place: tuple[int, int], *, anchor: str = "left", upward: bool = False
-) -> None:
+def text_on(out: np.ndarray, text: str, size: int, place: tuple[int, int], *, anchor: str = "left", upward: bool = False) -> None:
     """Text of a size in pixels on a picture uint8 [H, W, 3], in place; its middle line goes through place (x, y).
 
     anchor  which end of the text lies there: "left", "middle" or "right"
