@@ -35,7 +35,7 @@ from visagist.recipe import Batch, Item, Networks, Recipe, Run, Stage, Tools
 STRIDES = (4, 8, 16, 32)
 # Geometric mean side, in network pixels, of the faces each stride answers for. They overlap: both then answer.
 REACH = ((0.0, 26.0), (20.0, 60.0), (48.0, 130.0), (104.0, 1e9))
-CANDIDATES = 600  # boxes of a photo, the best, that suppression looks at
+CANDIDATES = 400  # boxes of a photo, the best, that suppression looks at
 MOST = 192  # faces a training scene may ask for; further ones, the smallest, are ignored
 
 
@@ -330,7 +330,7 @@ def _search(net: nn.Module, pixels: np.ndarray, scale: float, min_score: float) 
     for (logits, distances), stride in zip(out, STRIDES, strict=True):
         score = logits[0].sigmoid().cpu()
         ys, xs = torch.nonzero(score >= min_score, as_tuple=True)
-        best = score[ys, xs].topk(min(400, len(ys))).indices
+        best = score[ys, xs].topk(min(CANDIDATES, len(ys))).indices
         ys, xs = ys[best], xs[best]
         centre = torch.stack([xs, ys], 1).add(0.5).mul(stride)
         d = distances[0, ys, xs].cpu() * stride

@@ -53,16 +53,17 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, *, inside:
     boxes [N, 4], scores [N]; returns the kept indices, best first.
     """
     order = np.argsort(-scores, kind="stable")
+    boxes, areas = boxes[order], area(boxes[order])
     alive = np.ones(len(order), bool)
     keep: list[int] = []
-    for start in range(0, len(order), 512):  # blocks of rows, so that thousands of boxes need no square of memory
-        block = order[start : start + 512]
-        rows, columns = boxes[block], boxes[order[start:]]
-        close = iou(rows, columns) > threshold
+    for start in range(0, len(order), 256):  # blocks of rows, so that thousands of boxes need no square of memory
+        rows = slice(start, start + 256)
+        common = overlap(boxes[rows], boxes[start:])
+        close = common > threshold * (areas[rows, None] + areas[None, start:] - common)
         if inside < 1:
-            close |= overlap(rows, columns) > inside * np.minimum(area(rows)[:, None], area(columns)[None, :])
-        for i, index in enumerate(block):
+            close |= common > inside * np.minimum(areas[rows, None], areas[None, start:])
+        for i in range(len(close)):
             if alive[start + i]:
-                keep.append(int(index))
+                keep.append(int(order[start + i]))
                 alive[start + i + 1 :] &= ~close[i, i + 1 :]
     return np.array(keep, dtype=np.int64)
