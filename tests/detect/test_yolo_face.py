@@ -133,3 +133,26 @@ def test_any_size_of_photo_is_searched(shape: tuple[int, int]) -> None:
     with torch.inference_mode():
         faces = recipe.detect(nets, Photo.of(np.zeros((*shape, 3), np.uint8)), min_score=0.005)
     assert all(np.isfinite(f.box).all() for f in faces)
+
+
+def test_of_neighbouring_cells_the_best_speaks() -> None:
+    class Bumps(torch.nn.Module):
+        """One bump of scores over 3 x 3 cells of the finest grid, and another that stands alone; boxes of 10 pixels."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.anything = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+            out = []
+            for stride in STRIDES:
+                h, w = x.shape[2] // stride, x.shape[3] // stride
+                out.append((torch.full((1, h, w), -9.0), torch.full((1, h, w, 4), 5.0 / stride)))
+            out[0][0][0, 9:12, 9:12] = 1.0
+            out[0][0][0, 10, 10] = 2.0
+            out[0][0][0, 30, 20] = 0.5
+            return out
+
+    faces = YoloFace(overlap=0.99, inside=1.0).detect({"finder": Bumps()}, Photo.of(np.zeros((192, 192, 3), np.uint8)))
+    assert [round(f.score, 3) for f in sorted(faces, key=lambda f: -f.score)] == [0.881, 0.622]
+    assert sorted(f.box for f in faces) == [(37.0, 37.0, 47.0, 47.0), (77.0, 117.0, 87.0, 127.0)]

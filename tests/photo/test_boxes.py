@@ -56,3 +56,15 @@ def test_suppress_nothing() -> None:
 def test_ties_go_to_the_lower_index() -> None:
     twice = np.array([[0, 0, 9, 9], [0, 0, 9, 9]], float)
     assert boxes.suppress(twice, np.array([0.5, 0.5]), 0.5).tolist() == [0]
+
+
+def test_a_box_within_a_better_one_goes_only_when_asked() -> None:
+    three = np.array([[0.0, 0, 100, 100], [30, 30, 50, 50], [95, 40, 115, 60]])  # the last lies inside by a quarter
+    scores = np.array([0.9, 0.8, 0.7])
+    assert boxes.suppress(three, scores, 0.3).tolist() == [0, 1, 2]
+    assert boxes.suppress(three, scores, 0.3, inside=0.6).tolist() == [0, 2]
+    assert boxes.suppress(three, scores, 0.3, inside=0.2).tolist() == [0]
+    assert boxes.suppress(three, scores[::-1].copy(), 0.3, inside=0.6).tolist() == [
+        2,
+        1,
+    ]  # the better one stays, also if it is smaller
