@@ -1,0 +1,1 @@
+"""Repainting photos in the manner of a painting."""
