@@ -11,8 +11,8 @@ from skimage import data
 from skimage.transform import resize
 
 from visagist.detect import selective_search as search
-from visagist.detect.selective_search import FAST, Cache, Look, Segments, Settings, group, propose, read, recall, write
-from visagist.photo.boxes import iou
+from visagist.detect.selective_search import COPY, FAST, Cache, Look, Segments, Settings, group, propose, read, recall, write
+from visagist.photo.boxes import iou, suppress
 
 
 def drawn() -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +51,16 @@ def test_none_twice_none_small_none_outside_and_always_the_same() -> None:
     assert (propose(pixels, settings) == found).all()
     other = propose(pixels, replace(settings, seed=1))
     assert not np.array_equal(other, found) and {*map(tuple, other)} == {*map(tuple, found)}
-    assert np.array_equal(propose(pixels, replace(settings, most=7)), found[:7])
+
+
+def test_where_there_are_too_many_boxes_near_copies_go_first() -> None:
+    pixels, _ = drawn()
+    settings = Settings("quick", 300, 25)
+    found = propose(pixels, settings)
+    apart = found[suppress(found, -np.arange(len(found)), COPY)]
+    assert 4 < len(apart) < len(found)
+    assert np.array_equal(propose(pixels, replace(settings, most=4)), apart[:4])
+    assert np.array_equal(propose(pixels, replace(settings, most=len(found))), found)
 
 
 def test_large_boxes_come_early() -> None:

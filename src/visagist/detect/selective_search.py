@@ -5,18 +5,19 @@ Paper   J. Uijlings, K. van de Sande, T. Gevers, A. Smeulders, "Selective Search
         (scikit-image's). `FAST` is what R-CNN and Fast R-CNN used: two colour spaces x two sizes of segment x two similarities.
 Input   uint8 RGB [H, W, 3]; it is searched at a width of 500 pixels
 Output  float32 [N, 4], boxes half-open in the pixels given, the likeliest first
-Differs Where two pairs are equally alike, the pair of earlier regions is merged (the authors' order is not written down).
+Differs Where two pairs are equally alike, the pair of earlier regions is merged (the authors' order is not written down). Where
+        there are more boxes than are wanted, near copies go first.
 Read    settings, what a segment looks like, grouping, `propose`, how good proposals are, the cache
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
 import os
 import zipfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -25,10 +26,11 @@ import cv2
 import numpy as np
 from skimage.segmentation import felzenszwalb
 
-from visagist.photo.boxes import iou
+from visagist.photo.boxes import iou, suppress
 
 COLOUR_BINS, DIRECTIONS, TEXTURE_BINS = 25, 8, 10
 MOST = 20_000  # boxes that a file of the cache may hold
+COPY = 0.8  # IoU with an earlier box above which a box is a copy
 
 
 class Strategy(NamedTuple):
@@ -263,7 +265,10 @@ def propose(pixels: np.ndarray, settings: Settings = Settings()) -> np.ndarray:
     boxes = np.concatenate(found)[np.argsort(np.concatenate(ranks), kind="stable")]
     boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).min(1) >= settings.least]
     _, first = np.unique(boxes, axis=0, return_index=True)
-    return (boxes[np.sort(first)[: settings.most]] * np.array([width / w, height / h] * 2)).astype(np.float32)
+    boxes = boxes[np.sort(first)]
+    if len(boxes) > settings.most:  # hierarchies agree about large things; the small ones, of which each has others, came last
+        boxes = boxes[suppress(boxes, -np.arange(len(boxes)), COPY)]
+    return (boxes[: settings.most] * np.array([width / w, height / h] * 2)).astype(np.float32)
 
 
 def recall(proposals: Sequence[np.ndarray], truths: Sequence[np.ndarray], threshold: float = 0.5) -> tuple[int, int]:
@@ -322,7 +327,7 @@ def write(file: Path, boxes: np.ndarray) -> None:
         np.savez(part, boxes=boxes)
         part.replace(file)
     except OSError:
-        with suppress(OSError):
+        with contextlib.suppress(OSError):
             part.unlink()
 
 

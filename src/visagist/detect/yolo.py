@@ -85,8 +85,9 @@ class FaceSheetNet(nn.Module):
         layers: list[nn.Module] = []
         inputs = 3
         for i, outputs in enumerate((16, 32, 64, 128, 256, 256)):
-            layers += [nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1, inplace=True)]
-            layers += [nn.MaxPool2d(2)] if i < 5 else []
+            layers += [nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)]
+            layers += [nn.MaxPool2d(2)] if i < 5 else []  # before the activation: the same answer at a quarter of its work
+            layers += [nn.LeakyReLU(0.1, inplace=True)]
             inputs = outputs
         self.body = nn.Sequential(*layers)
         self.head = nn.Conv2d(inputs, predictors * 5 + classes, 1)
@@ -332,8 +333,8 @@ class YoloFaceSheet(Yolo):
     least: float = 64  # smallest tile of a scene: two cells, so that few cells get two faces
     batch: int = 32  # scenes per step
     steps: int = 3000  # length of the training
-    warm: int = 500  # steps over which the rate rises
-    rate: float = 1e-3  # learning rate of AdamW, falling along a cosine
+    warm: int = 300  # steps over which the rate rises
+    rate: float = 3e-3  # learning rate of AdamW, falling along a cosine
     momentum: float = 0.9  # beta_1 of AdamW
 
     def networks(self) -> Networks:
