@@ -118,6 +118,17 @@ SYSTEMS: dict[str, System] = {
                 "seed": ("visagist.makeup.lipstick:SeedLipstick", {}),
             },
         ),
+        System(
+            name="perceptual",
+            verb="stylize",
+            paper="own network; levelled as in Gatys, Ecker, Bethge: Texture Synthesis Using Convolutional Neural Networks. NeurIPS 2015",
+            presets={
+                "both": ("visagist.stylize.perceptual:Perceptual", {}),
+                "supervised": ("visagist.stylize.perceptual:Perceptual", {"large": 0, "small": 16}),
+                "selfsupervised": ("visagist.stylize.perceptual:Perceptual", {"large": 2, "small": 0}),
+                "random": ("visagist.stylize.perceptual:Perceptual", {"steps": 0}),
+            },
+        ),
     )
 }
 
