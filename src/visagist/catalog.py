@@ -54,6 +54,10 @@ class System:
         return file if file.is_file() else None
 
 
+# How the CNN of the ladder trains in the presets `schedule` and `better`.
+FASTER = {"batch": 64, "rate": 2e-3, "decay": 0.01, "falling": True, "mirror": True, "shift": 2, "average": 0.998}
+LONGER = {**FASTER, "batch": 128, "epochs": 30, "shift": 4, "smoothing": 0.1, "held": 5000}
+
 SYSTEMS: dict[str, System] = {
     row.name: row
     for row in (
@@ -128,6 +132,34 @@ SYSTEMS: dict[str, System] = {
                 "selfsupervised": ("visagist.stylize.perceptual:Perceptual", {"large": 2, "small": 0}),
                 "random": ("visagist.stylize.perceptual:Perceptual", {"steps": 0}),
             },
+        ),
+        System(
+            name="cifar-best",
+            verb="classify",
+            paper="own network; Jordan: 94% on CIFAR-10 Training in 3.29 Seconds on a Single GPU. arXiv:2404.00498, 2024",
+            presets={"default": ("visagist.classify.cifar_best:Best", {})},
+        ),
+        System(
+            name="cifar-cnn",
+            verb="classify",
+            paper="Convolutional networks on CIFAR-10 (a training text without a publication, 2018): its final network",
+            presets={
+                "seed": ("visagist.classify.cifar:Ladder", {"network": "convolutional"}),
+                "schedule": ("visagist.classify.cifar:Ladder", {"network": "convolutional", **FASTER}),
+                "better": ("visagist.classify.cifar:Ladder", {"network": "convolutional", **LONGER}),
+            },
+        ),
+        System(
+            name="cifar-conv2",
+            verb="classify",
+            paper="Convolutional networks on CIFAR-10 (a training text without a publication, 2018): its first network",
+            presets={"seed": ("visagist.classify.cifar:Ladder", {"network": "two-convolutions"})},
+        ),
+        System(
+            name="cifar-dense",
+            verb="classify",
+            paper="Foster: Generative Deep Learning, chapter 2. O'Reilly 2019: the dense network that convolution is compared with",
+            presets={"seed": ("visagist.classify.cifar:Ladder", {"network": "dense"})},
         ),
     )
 }

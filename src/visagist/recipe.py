@@ -56,14 +56,18 @@ class Item:
 
 @dataclass(frozen=True)
 class Tools:
-    """What `Recipe.measure` is handed from outside its room.
+    """What a recipe is handed from outside its room: `Run.tools` in a training, an argument of `Recipe.measure`.
 
-    metrics  the module `visagist.training.metrics`
-    finder   finds faces in a photo, or None while no finder is at hand (during training)
+    metrics   the module `visagist.training.metrics`
+    finder    finds faces in a photo, or None while no finder is at hand (during training)
+    lent      networks of other systems, frozen and ready for use, by the field that names the system (`Recipe.borrows`)
+    pictures  photos by the field that names their file (`Recipe.looks_at`)
     """
 
     metrics: Any
     finder: Callable[[Photo], tuple[Face, ...]] | None = None
+    lent: Mapping[str, Networks] = field(default_factory=dict)
+    pictures: Mapping[str, Photo] = field(default_factory=dict)
 
 
 def constant(progress: float) -> float:
@@ -136,6 +140,8 @@ class Recipe:
     needs: ClassVar[tuple[str, ...]] = ()  # labels without which an item is of no use: "box", "points", "label", or a target's name
     ships: ClassVar[tuple[str, ...]] = ()  # names of the networks that go into the weights file
     exact: ClassVar[bool] = False  # True: in use its networks run in float32 also where bfloat16 is quicker
+    borrows: ClassVar[tuple[str, ...]] = ()  # fields that name another system, or its weights: a training is lent its networks
+    looks_at: ClassVar[tuple[str, ...]] = ()  # fields that name a picture file which a training is shown
 
     def networks(self) -> Networks:
         """The networks, freshly initialised from torch's current random state."""
@@ -144,6 +150,10 @@ class Recipe:
     def stages(self) -> tuple[Stage, ...]:
         """The phases of the training, in order."""
         raise NotImplementedError
+
+    def suited(self, items: Sequence[Item]) -> Recipe:
+        """The recipe for what these items show, asked for before a training; a classifier takes its classes from them."""
+        return self
 
     def split(self, items: Sequence[Item], validation: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
         """What is learnt from and what is measured on meanwhile. `validation` is empty where the data have no folds; a recipe that
@@ -179,6 +189,7 @@ class Run:
     precision: str = "fp32"
     backpropagate: Callable[[Tensor], None] | None = None  # Fabric's backward; plain .backward() when None
     mean: Callable[[Tensor], Tensor] | None = None  # mean of a tensor over the processes of the training; None where there is one
+    tools: Tools = field(default_factory=lambda: Tools(None))
 
     @property
     def progress(self) -> float:

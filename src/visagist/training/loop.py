@@ -24,7 +24,7 @@ from visagist.errors import TrainingError, UsageError
 from visagist.recipe import Batch, Item, Networks, Recipe, Tools
 from visagist.training.feed import batches
 from visagist.training.ledger import WEIGHTS, Ledger
-from visagist.training.run import Progress, StopRequest, choose_device, choose_precision, fingerprint, torch_threads
+from visagist.training.run import Progress, StopRequest, borrowed, choose_device, choose_precision, fingerprint, torch_threads
 from visagist.training.state import Figures, State, finished
 from visagist.weights import store
 
@@ -59,6 +59,7 @@ def train(
     workers        processes that make examples, 0 for none; the result does not depend on it
     threads        threads of torch in this process, None to leave them
     processes      that share each batch on every one of `nodes` machines (started again by Lightning Fabric with the same command)
+    tools          what is measured with, and what the recipe borrows; default: the metrics, nothing borrowed
     every_minutes  how often a checkpoint is written, besides those at the start of each stage and at Ctrl-C
     measure_every  steps between measurements, 0 for ten per stage, or one after every pass where a stage counts those
     command        the command line, for the card
@@ -70,6 +71,7 @@ def train(
     """
     if not items:
         raise TrainingError("no item to train on", code="no-data")
+    recipe = recipe.suited(items)
     path = Path(out) / WEIGHTS
     described = _card_fields(system, recipe, command, card or {})
     store.describe(path, **described[0])  # what is wrong with the card is said now and not after the training
@@ -78,6 +80,7 @@ def train(
     strategy = "ddp" if processes * nodes > 1 else "auto"
     fabric = Fabric(accelerator=place.type, devices=processes, num_nodes=nodes, strategy=strategy, precision="32-true")
     fabric.launch()
+    tools = tools or (_tools() if validation else Tools(None))
     settings = {
         "system": system,
         "recipe": type(recipe).__name__,
@@ -91,9 +94,9 @@ def train(
         "threads": threads or torch.get_num_threads(),
         "device": place.type,
         "command": command,
+        **({"borrowed": hashes} if (hashes := borrowed(tools)) else {}),
     }
     ledger = Ledger(Path(out), silent=not fabric.is_global_zero)
-    tools = tools or (_tools() if validation else Tools(None))
     work = _Work(recipe, items, validation, tools, seed, measure_every, every_minutes * 60, workers, fabric, ledger)
     with torch_threads(threads), Progress(quiet or not fabric.is_global_zero) as progress, StopRequest() as stop:
         saved = ledger.begin(settings, resume=resume)
@@ -110,6 +113,7 @@ def train(
             if saved is not None and index < saved["stage"]:
                 continue
             state = State(index, stage, nets, figures, fabric, str(settings["precision"]))
+            state.run.tools = tools
             if saved is not None:
                 state.load(saved)
                 saved = None

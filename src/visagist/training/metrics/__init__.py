@@ -2,6 +2,7 @@
 
     detection.py   average precision, recall at a number of false positives per picture, ignored areas
     landmarks.py   point error over face size, root mean square error in a window of 96 px, failure rate, cumulative curve
+    classes.py     accuracy, and which classes are taken for which
     pictures.py    mean squared error of 8-bit pictures
     interval.py    how sure a figure is: bootstrap by person
 
@@ -9,6 +10,7 @@ Recipes get this module as `tools.metrics`. What `detection` and `points` give a
 `visagist evaluate` prints it beside them.
 """
 
+from visagist.training.metrics.classes import classes, confusion
 from visagist.training.metrics.detection import (
     COCO_THRESHOLDS,
     Judged,
@@ -29,6 +31,8 @@ __all__ = [
     "Judged",
     "average_precision",
     "bootstrap_interval",
+    "classes",
+    "confusion",
     "cumulative",
     "curve",
     "detection",
