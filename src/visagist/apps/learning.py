@@ -165,6 +165,8 @@ def _train(
         from visagist.training.data.readers import check_classes, read
         from visagist.training.loop import train
 
+    pictures = _pictures(recipe)
+    lent = {name: catalog.load(getattr(recipe, name), device).nets for name in recipe.borrows if getattr(recipe, name)}
     classes = _classes(system, recipe)
     items = read(data, fold=fold, needs=recipe.needs, skip_bad=skip_bad, classes=classes)
     check_classes(items, recipe.needs, classes)
@@ -188,6 +190,8 @@ def _train(
         out,
         system=system,
         validation=validation,
+        lent=lent,
+        pictures=pictures,
         seed=seed,
         device=device,
         precision=precision,
@@ -203,6 +207,16 @@ def _train(
     if os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0":  # of several processes one says so
         print(os.fspath(weights), flush=True)
     return 0
+
+
+def _pictures(recipe: Any) -> dict[str, Photo]:
+    """The pictures that the recipe looks at, by the fields that name their files. UsageError where a field names none."""
+    from visagist.photo.photo import Photo
+
+    if missing := [name for name in recipe.looks_at if not getattr(recipe, name)]:
+        what = f"no picture is named by --{missing[0].replace('_', '-')}"
+        raise UsageError(what, code="usage", hint="give it a picture file")
+    return {name: Photo.open(getattr(recipe, name)) for name in recipe.looks_at}
 
 
 def _classes(system: str, recipe: Any) -> tuple[str, ...]:

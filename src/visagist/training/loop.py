@@ -21,6 +21,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from visagist.errors import TrainingError, UsageError
+from visagist.photo.photo import Photo
 from visagist.recipe import Batch, Item, Networks, Recipe, Tools
 from visagist.training.feed import batches
 from visagist.training.ledger import WEIGHTS, Ledger
@@ -45,6 +46,8 @@ def train(
     processes: int = 1,
     nodes: int = 1,
     tools: Tools | None = None,
+    lent: Mapping[str, Networks] | None = None,
+    pictures: Mapping[str, Photo] | None = None,
     every_minutes: float = 3,
     measure_every: int = 0,
     command: str = "",
@@ -59,7 +62,7 @@ def train(
     workers        processes that make examples, 0 for none; the result does not depend on it
     threads        threads of torch in this process, None to leave them
     processes      that share each batch on every one of `nodes` machines (started again by Lightning Fabric with the same command)
-    tools          what is measured with, and what the recipe borrows; default: the metrics, nothing borrowed
+    lent, pictures what the recipe borrows and looks at, by the names of its fields
     every_minutes  how often a checkpoint is written, besides those at the start of each stage and at Ctrl-C
     measure_every  steps between measurements, 0 for ten per stage, or one after every pass where a stage counts those
     command        the command line, for the card
@@ -80,7 +83,7 @@ def train(
     strategy = "ddp" if processes * nodes > 1 else "auto"
     fabric = Fabric(accelerator=place.type, devices=processes, num_nodes=nodes, strategy=strategy, precision="32-true")
     fabric.launch()
-    tools = tools or (_tools() if validation else Tools(None))
+    tools = dataclasses.replace(tools or (_tools() if validation else Tools(None)), lent=lent or {}, pictures=pictures or {})
     settings = {
         "system": system,
         "recipe": type(recipe).__name__,

@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 
 from visagist.errors import UsageError
-from visagist.recipe import Item
+from visagist.recipe import Item, Tools
 from visagist.weights import device as devices
 
 EVERY = 30.0  # seconds between plain progress lines
@@ -48,6 +48,17 @@ def fingerprint(items: Sequence[Item]) -> dict[str, Any]:
         faces = [(f.label, repr(f.box), None if f.points is None else f.points.tobytes()) for f in item.faces]
         digest.update(repr((item.name, item.label, faces, sorted(item.targets), sorted(item.facts.items()))).encode())
     return {"count": len(items), "sha256": digest.hexdigest()[:16]}
+
+
+def borrowed(tools: Tools) -> dict[str, str]:
+    """A hash of the weights or pixels of everything a recipe was lent: a run is resumed with the same or not at all."""
+    digests = {name: hashlib.sha256(photo.pixels.tobytes()) for name, photo in tools.pictures.items()}
+    for name, nets in tools.lent.items():
+        digests[name] = hashlib.sha256()
+        for net in nets.values():
+            for tensor in net.state_dict().values():
+                digests[name].update(tensor.float().cpu().contiguous().numpy().tobytes())
+    return {name: digest.hexdigest()[:16] for name, digest in digests.items()}
 
 
 @contextmanager
