@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from visagist.detect.yolo_face import MOST, REACH, STRIDES, FaceNet, YoloFace, assign, finder_loss, paired_iou, quality_focal
+from visagist.detect.bodies import Halve
+from visagist.detect.yolo_face import (
+    MOST,
+    REACH,
+    STRIDES,
+    FaceNet,
+    YoloFace,
+    answers,
+    assign,
+    finder_loss,
+    paired_iou,
+    quality_focal,
+)
 from visagist.photo.photo import Photo
 
 
@@ -21,7 +33,7 @@ def test_exact_parameter_count() -> None:
 
 
 def test_shapes_and_first_scores() -> None:
-    out = FaceNet(4).eval()(torch.zeros(2, 3, 64, 96))
+    out = answers(FaceNet(4).eval(), torch.zeros(2, 3, 64, 96))
     for (logits, distances), stride in zip(out, STRIDES, strict=True):
         assert logits.shape == (2, 64 // stride, 96 // stride)
         assert distances.shape == (*logits.shape, 4)
@@ -29,10 +41,16 @@ def test_shapes_and_first_scores() -> None:
         assert logits.sigmoid().mean().item() == pytest.approx(0.01, rel=0.3)
 
 
+def test_halving_is_max_pooling_in_training_and_in_use() -> None:
+    x = torch.randn(2, 3, 10, 6)
+    assert torch.equal(Halve().eval()(x), Halve().train()(x))
+    assert torch.equal(Halve().eval()(x), torch.nn.functional.max_pool2d(x, 2))
+
+
 def test_every_parameter_gets_a_gradient() -> None:
     net = FaceNet(4)
     boxes = torch.tensor([[[8.0, 8, 24, 28], [30, 20, 80, 90], [4, 4, 124, 126], [100, 100, 112, 111]]])
-    terms = finder_loss(net(torch.randn(1, 3, 128, 128)), boxes, no_ignore(128)[None])
+    terms = finder_loss(answers(net, torch.randn(1, 3, 128, 128)), boxes, no_ignore(128)[None])
     (terms["score"] + terms["box"]).backward()
     assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
@@ -93,7 +111,7 @@ def test_a_fine_grid_is_told_that_the_middle_of_a_large_face_is_background() -> 
 
 
 def test_a_picture_without_faces_has_a_finite_loss_and_no_box_loss() -> None:
-    out = FaceNet(4)(torch.randn(2, 3, 64, 64))
+    out = answers(FaceNet(4), torch.randn(2, 3, 64, 64))
     terms = finder_loss(out, torch.zeros(2, MOST, 4), no_ignore(64).expand(2, -1, -1))
     assert torch.isfinite(terms["score"]) and terms["box"].item() == 0
 
@@ -141,13 +159,17 @@ def test_of_neighbouring_cells_the_best_speaks() -> None:
 
         def __init__(self) -> None:
             super().__init__()
-            self.anything = torch.nn.Parameter(torch.zeros(1))
+            self.answer = torch.nn.ModuleList(torch.nn.Conv2d(1, 5, 1) for _ in STRIDES)
+            for last in self.answer:
+                torch.nn.init.zeros_(last.bias)
+                torch.nn.init.ones_(last.weight)
+            self.requires_grad_(False)
 
         def forward(self, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
             out = []
             for stride in STRIDES:
                 h, w = x.shape[2] // stride, x.shape[3] // stride
-                out.append((torch.full((1, h, w), -9.0), torch.full((1, h, w, 4), 5.0 / stride)))
+                out.append((torch.full((1, h, w), -9.0), torch.full((1, h, w, 1), 5.0 / stride).log()))
             out[0][0][0, 9:12, 9:12] = 1.0
             out[0][0][0, 10, 10] = 2.0
             out[0][0][0, 30, 20] = 0.5

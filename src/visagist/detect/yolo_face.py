@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visagist.detect.bodies import Conv, Residual
+from visagist.detect.bodies import Conv, Halve, Residual
 from visagist.detect.scenes import scene
 from visagist.photo.boxes import area, suppress
 from visagist.photo.draw import sheet
@@ -45,7 +45,8 @@ MOST = 192  # faces a training scene may ask for; further ones, the smallest, ar
 class FaceNet(nn.Module):
     """Trunk down to stride 32, pyramid back up to stride 4, one small head per stride.
 
-    forward: [B, 3, H, W] -> per stride s a pair (logits [B, H/s, W/s], distances [B, H/s, W/s, 4] in units of s, positive).
+    forward: [B, 3, H, W] -> per stride s, from number `finest` on, a pair (logits [B, H/s, W/s],
+    features [B, H/s, W/s, channels]), see `sides`.
     """
 
     def __init__(self, width: int = 16) -> None:
@@ -55,10 +56,10 @@ class FaceNet(nn.Module):
         # As in the paper, pictures shrink by max pooling; a strided convolution there would train five times slower on a CPU.
         self.down = nn.ModuleList(
             [
-                nn.Sequential(nn.MaxPool2d(2), Conv(width, c2), Conv(c2, c2)),
-                nn.Sequential(nn.MaxPool2d(2), Conv(c2, c3), Residual(c3)),
-                nn.Sequential(nn.MaxPool2d(2), Conv(c3, c4), Residual(c4), Residual(c4)),
-                nn.Sequential(nn.MaxPool2d(2), Conv(c4, c5), Residual(c5), Residual(c5)),
+                nn.Sequential(Halve(), Conv(width, c2), Conv(c2, c2)),
+                nn.Sequential(Halve(), Conv(c2, c3), Residual(c3)),
+                nn.Sequential(Halve(), Conv(c3, c4), Residual(c4), Residual(c4)),
+                nn.Sequential(Halve(), Conv(c4, c5), Residual(c5), Residual(c5)),
             ]
         )
         features = (c2, c3, c3, c3)  # channels of the pyramid at strides 4, 8, 16, 32
@@ -75,7 +76,7 @@ class FaceNet(nn.Module):
             nn.init.constant_(last.bias[:1], -4.6)  # every cell starts at a score of 0.01 (focal loss paper, section 4.1)
             nn.init.constant_(last.bias[1:], 1.0)
 
-    def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def forward(self, x: Tensor, finest: int = 0) -> list[tuple[Tensor, Tensor]]:
         x = self.stem(x)
         levels = []
         for down in self.down:
@@ -83,17 +84,36 @@ class FaceNet(nn.Module):
             levels.append(x)
         x = self.side[3](levels[3])
         tops = [x]
-        for i in (2, 1, 0):
+        for i in range(2, finest - 1, -1):
             x = self.side[i](levels[i]) + F.interpolate(self.up[i](x), scale_factor=2, mode="nearest")
             tops.insert(0, x)
         out = []
-        for top, head, last in zip(tops, self.head, self.answer, strict=True):
+        for top, head, last in zip(tops, self.head[finest:], self.answer[finest:], strict=True):
             features = head(top).permute(0, 2, 3, 1).float()  # [B, H/s, W/s, channels]
-            assert isinstance(last, nn.Conv2d)
-            with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round a side to 1/256 of its length
-                y = F.linear(features, last.weight.flatten(1), last.bias)  # a 1x1 convolution
-            out.append((y[..., 0], torch.exp(y[..., 1:].clamp(-6, 5))))
+            out.append((_answer(last, features, slice(0, 1))[..., 0], features))
         return out
+
+
+def _answer(last: nn.Module, features: Tensor, rows: slice) -> Tensor:
+    """These outputs of a 1x1 convolution at chosen places: features [..., channels] -> [..., rows]."""
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round a side to 1/256 of its length
+        return F.linear(features, last.weight.flatten(1)[rows], last.bias[rows])
+
+
+def sides(last: nn.Module, features: Tensor) -> Tensor:
+    """How far it is from a cell to the left, top, right and bottom side, [..., 4] in units of the stride, positive.
+
+    last is the stride's part of `FaceNet.answer`. Used on a photo, only the cells that found something are asked: four fifths of
+    the work of the last layer.
+    """
+    return torch.exp(_answer(last, features, slice(1, 5)).clamp(-6, 5))
+
+
+def answers(net: nn.Module, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """What every cell says: per stride s logits [B, H/s, W/s] and sides [B, H/s, W/s, 4]."""
+    assert isinstance(net.answer, nn.ModuleList)
+    return [(logits, sides(last, features)) for (logits, features), last in zip(net(x), net.answer, strict=True)]
 
 
 # ---- which cell answers for which face -------------------------------------------------------------------------------
@@ -161,7 +181,7 @@ def paired_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def finder_loss(out: Sequence[tuple[Tensor, Tensor]], boxes: Tensor, ignored: Tensor) -> dict[str, Tensor]:
     """Loss terms of a batch: "score" and "box", each summed over cells and divided by the number of answering cells.
 
-    out from FaceNet for pictures [B, 3, H, W]; boxes [B, N, 4]; ignored bool [B, H / 4, W / 4].
+    out from `answers` for pictures [B, 3, H, W]; boxes [B, N, 4]; ignored bool [B, H / 4, W / 4].
     """
     size = (ignored.shape[1] * 4, ignored.shape[2] * 4)
     logits = torch.cat([o[0].flatten(1) for o in out], 1)  # [B, cells]
@@ -246,7 +266,7 @@ class YoloFace(Recipe):
     def step(self, run: Run, batch: Batch) -> dict[str, Tensor]:
         x = door(batch["image"])  # [B, 3, S, S] in [-1, 1]
         with run.autocast():
-            out = run.nets["finder"](x)
+            out = answers(run.nets["finder"], x)
         terms = finder_loss(out, batch["boxes"], batch["ignored"])
         run.update("finder", terms["score"] + self.box_weight * terms["box"])
         return {name: term.detach() for name, term in terms.items()}
@@ -288,7 +308,7 @@ class YoloFace(Recipe):
             looks.append((2.0, 0.0))
         boxes, scores = [], []
         for scale, least in looks:
-            b, s = _search(nets["finder"], photo.pixels, scale, min_score)
+            b, s = _search(nets["finder"], photo.pixels, scale, min_score, finest=int(least * scale > REACH[0][1]))
             large = area(b) >= least * least
             boxes.append(b[large])
             scores.append(s[large])
@@ -316,8 +336,13 @@ def _rectangle(pixels: np.ndarray, box: Sequence[float], colour: tuple[int, int,
     cv2.rectangle(pixels, (x0, y0), (x1, y1), colour, 1)
 
 
-def _search(net: nn.Module, pixels: np.ndarray, scale: float, min_score: float) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [N, 4] in photo pixels and scores [N] of every cell above `min_score`, at one scale, before suppression."""
+def _search(
+    net: nn.Module, pixels: np.ndarray, scale: float, min_score: float, *, finest: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [N, 4] in photo pixels and scores [N] of every cell above `min_score`, at one scale, before suppression.
+
+    finest: number of the first stride that is asked; the work of finer ones is saved.
+    """
     height, width = pixels.shape[:2]
     h, w = max(1, round(height * scale)), max(1, round(width * scale))
     if (h, w) != (height, width):
@@ -325,17 +350,18 @@ def _search(net: nn.Module, pixels: np.ndarray, scale: float, min_score: float) 
     padded = np.full((-(-h // 32) * 32, -(-w // 32) * 32, 3), 127, np.uint8)
     padded[:h, :w] = pixels
     p = next(net.parameters())
-    out = net(door(torch.from_numpy(padded)[None].to(p.device)))
+    out = net(door(torch.from_numpy(padded)[None].to(p.device)), finest)
+    assert isinstance(net.answer, nn.ModuleList)
     boxes, scores = [], []
-    for (logits, distances), stride in zip(out, STRIDES, strict=True):
+    for (logits, features), last, stride in zip(out, net.answer[finest:], STRIDES[finest:], strict=True):
         score = logits[0].sigmoid().cpu()
         # Neighbours answer for the same face: the best of 3 x 3 cells speaks (Zhou et al., "Objects as Points", 2019).
-        peak = F.max_pool2d(score[None, None], 3, 1, 1)[0, 0]
+        peak = torch.from_numpy(cv2.dilate(score.numpy(), np.ones((3, 3), np.uint8)))  # 30 times as quick as max_pool2d
         ys, xs = torch.nonzero((score >= min_score) & (score == peak), as_tuple=True)
         best = score[ys, xs].topk(min(CANDIDATES, len(ys))).indices
         ys, xs = ys[best], xs[best]
         centre = torch.stack([xs, ys], 1).add(0.5).mul(stride)
-        d = distances[0, ys, xs].cpu() * stride
+        d = sides(last, features[0, ys, xs]).cpu() * stride
         boxes.append(torch.cat([centre - d[:, :2], centre + d[:, 2:]], 1))
         scores.append(score[ys, xs])
     found = torch.cat(boxes).double().numpy() / np.array([w / width, h / height] * 2)

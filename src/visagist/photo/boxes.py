@@ -18,7 +18,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Areas of intersection [N, M] of every box of a [N, 4] with every box of b [M, 4]."""
     width = np.minimum(a[:, None, 2], b[None, :, 2]) - np.maximum(a[:, None, 0], b[None, :, 0])
     height = np.minimum(a[:, None, 3], b[None, :, 3]) - np.maximum(a[:, None, 1], b[None, :, 1])
-    return np.asarray(np.clip(width, 0, None) * np.clip(height, 0, None))
+    return np.asarray(np.maximum(width, 0) * np.maximum(height, 0))
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -55,15 +55,14 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, *, inside:
     order = np.argsort(-scores, kind="stable")
     boxes, areas = boxes[order], area(boxes[order])
     alive = np.ones(len(order), bool)
-    keep: list[int] = []
     for start in range(0, len(order), 256):  # blocks of rows, so that thousands of boxes need no square of memory
         rows = slice(start, start + 256)
         common = overlap(boxes[rows], boxes[start:])
         close = common > threshold * (areas[rows, None] + areas[None, start:] - common)
         if inside < 1:
             close |= common > inside * np.minimum(areas[rows, None], areas[None, start:])
-        for i in range(len(close)):
+        for i in np.flatnonzero(np.count_nonzero(close, 1) > 1).tolist():  # most boxes are close to themselves alone
             if alive[start + i]:
-                keep.append(int(order[start + i]))
                 alive[start + i + 1 :] &= ~close[i, i + 1 :]
-    return np.array(keep, dtype=np.int64)
+    kept: np.ndarray = order[alive]
+    return kept
