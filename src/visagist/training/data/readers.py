@@ -12,6 +12,7 @@ name:
     csv with file                               portraits: one person a picture
     folders bare and glaze or gloss             lips
     folders of pictures                         classes
+    files .bin                                  classes, 32 x 32: CIFAR-10 and CIFAR-100 (cifar.py)
 
 Further csv files with `file` (attributes.csv) add facts.
 """
@@ -28,7 +29,7 @@ import numpy as np
 
 from visagist.errors import TrainingError
 from visagist.recipe import Item
-from visagist.training.data import boxed, kaggle, kinds, points15
+from visagist.training.data import boxed, cifar, cifar_pickles, kaggle, kinds, points15
 from visagist.training.data.pictures import Pictures, pictures_of
 from visagist.training.data.tables import Offenders, Table, table
 
@@ -121,7 +122,7 @@ def _sets(path: Path) -> list[Path]:
 
 def _read_set(path: Path, fold: str | None, offenders: Offenders, points: list[Table], class_folders: list[Pictures]) -> list[Item]:
     """The items of one set; tables of points alone and folders of classes are put aside for the end."""
-    for form in (kaggle, points15):
+    for form in (cifar, kaggle, points15):
         if form.files(path):
             return form.read(path, fold, offenders)
     folder = path if path.is_dir() else path.parent
@@ -157,7 +158,8 @@ def _read_set(path: Path, fold: str | None, offenders: Offenders, points: list[T
     if boxed.is_annotated(folder) and path.is_dir():
         return boxed.read(path, fold, offenders)
     if not pictures:
-        raise kinds.no_data(path, "no pictures here")
+        hint = "`visagist convert` makes files of these pickles that are safe to read" if cifar_pickles.is_pickles(path) else ""
+        raise kinds.no_data(path, "no pictures here", hint)
     class_folders.append(pictures)
     return []
 
