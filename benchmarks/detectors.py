@@ -9,9 +9,9 @@ pixels, faces that would be smaller than 20 pixels at a width of 500 passed over
 ends. So that this costs nobody anything, a constant map of the box (shift and growth relative to its size) is fitted for every
 detector, ours included, on faces of the `train` fold.
 
-With --time: pictures a second of processor time, all in turns: on the same pictures brought to exactly `--longest`, each detector as
-it is used (its usual threshold, ours 0.5); and on the same pictures brought to `--one` pixels, ours at this one scale. Proposals are
-searched anew for every one. Also the memory that each adds to a process of its own while it looks at them. Writes into --out:
+With --time: pictures a second of processor time, all in turns: on the same pictures brought to exactly `--longest`, each detector
+as it is used (its usual threshold, ours 0.5); and on the same pictures brought to `--one` pixels, ours at this one scale. Proposals
+are searched anew for every one. Also the memory that each adds to a process of its own while it looks at them. Writes into --out:
 detectors.json, detectors.md (the table) and for each detector a sheet of where it fails at 0.1 false boxes a picture. The sheets
 show people of the data sets: they are not for publication.
 """

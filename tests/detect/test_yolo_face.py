@@ -47,6 +47,14 @@ def test_halving_is_max_pooling_in_training_and_in_use() -> None:
     assert torch.equal(Halve().eval()(x), torch.nn.functional.max_pool2d(x, 2))
 
 
+def test_the_coarse_strides_alone_say_the_same() -> None:
+    net, x = FaceNet(4).eval(), torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        every, coarse = net(x), net(x, 2)
+    assert len(coarse) == 2
+    assert all(torch.equal(a, b) for pair in zip(every[2:], coarse, strict=True) for a, b in zip(*pair, strict=True))
+
+
 def test_every_parameter_gets_a_gradient() -> None:
     net = FaceNet(4)
     boxes = torch.tensor([[[8.0, 8, 24, 28], [30, 20, 80, 90], [4, 4, 124, 126], [100, 100, 112, 111]]])
@@ -165,7 +173,7 @@ def test_of_neighbouring_cells_the_best_speaks() -> None:
                 torch.nn.init.ones_(last.weight)
             self.requires_grad_(False)
 
-        def forward(self, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        def forward(self, x: torch.Tensor, finest: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
             out = []
             for stride in STRIDES:
                 h, w = x.shape[2] // stride, x.shape[3] // stride
@@ -173,7 +181,7 @@ def test_of_neighbouring_cells_the_best_speaks() -> None:
             out[0][0][0, 9:12, 9:12] = 1.0
             out[0][0][0, 10, 10] = 2.0
             out[0][0][0, 30, 20] = 0.5
-            return out
+            return out[finest:]
 
     faces = YoloFace(overlap=0.99, inside=1.0).detect({"finder": Bumps()}, Photo.of(np.zeros((192, 192, 3), np.uint8)))
     assert [round(f.score, 3) for f in sorted(faces, key=lambda f: -f.score)] == [0.881, 0.622]
