@@ -1,18 +1,18 @@
 """Our own feature network: small, trained on what is at hand, made for style transfer.
 
 Paper   none: a slim VGG (Simonyan, Zisserman, ICLR 2015) with the average pools and the levelled activations of Gatys, Ecker,
-        Bethge: Texture Synthesis Using Convolutional Neural Networks, NeurIPS 2015. Telling single pictures apart by their crops:
-        Dosovitskiy et al.: Discriminative Unsupervised Feature Learning with Exemplar CNNs, NeurIPS 2014.
+        Bethge: Texture Synthesis Using Convolutional Neural Networks, NeurIPS 2015. Two crops of one picture among those of
+        others: Chen, Kornblith, Norouzi, Hinton: A Simple Framework for Contrastive Learning (SimCLR), ICML 2020.
 Input   float RGB [B, 3, H, W] in [-1, 1].
 Output  as every `Features`: name of a layer -> [B, C, h, w] behind its ReLU, at strides 1, 2, 4, 8 and 16.
 Differs from VGG: half and less of the widths, nine convolutions, batch norm while it learns (folded away in use).
-Read    PerceptualNet, Heads (networks), levelled (activations of mean 1), Perceptual (the training).
+Read    PerceptualNet, Heads (networks), pair_loss, levelled (activations of mean 1), Perceptual (the training).
 
 Two tasks teach it. Labelled pictures (CIFAR-10) say what things look like: their classes are told from the deepest layer. Pictures
-without a label (backgrounds, portraits) are larger and hold what 32 px cannot: sharp edges, grain, fabric. Of a crop of such a
-picture it is asked which picture it was cut from; the mean activations of all layers from stride 2 on must tell. That is a question
-about texture and palette, and means over positions are the first half of what a Gram matrix holds. Presets take one task, the
-other, both, or none (`random`, for comparison).
+without a label (backgrounds, portraits) are larger and hold what 32 px cannot: sharp edges, grain, fabric. Two crops are cut from
+each of some such pictures and shown in different light; which two belong together must be told from the mean activations of all
+layers from stride 2 on. That is a question about texture and palette, and means over positions are the first half of what a Gram
+matrix holds. Presets take one task, the other, both, or none (`random`, for comparison).
 
 At the end the network is levelled: running statistics are taken anew from crops, then every channel is scaled to a mean activation
 of 1 and the next layer takes the factor back. What it computes stays the same; that no channel rules a Gram matrix is new.
@@ -63,18 +63,35 @@ class PerceptualNet(Features):
 
 
 class Heads(nn.Module):
-    """What the tasks are answered with; not shipped. Mean activations in, logits of the classes or of the pictures out."""
+    """What the tasks are answered with; not shipped. Mean activations in; logits of the classes, or a place to compare crops in."""
 
-    def __init__(self, deepest: int, classes: int, all_widths: int, pictures: int) -> None:
+    def __init__(self, deepest: int, classes: int, all_widths: int, places: int) -> None:
         super().__init__()
         self.classes = nn.Linear(deepest, classes)
-        self.pictures = nn.Sequential(nn.BatchNorm1d(all_widths), nn.Linear(all_widths, pictures))
+        self.pairs = nn.Sequential(
+            nn.BatchNorm1d(all_widths), nn.Linear(all_widths, all_widths), nn.ReLU(), nn.Linear(all_widths, places)
+        )
 
     def forward(self, means: Tensor, task: str) -> Tensor:
-        """means [B, C], task "classes" or "pictures" -> logits [B, N]."""
+        """means [B, C], task "classes" or "pairs" -> [B, N]."""
         head: nn.Module = getattr(self, task)
-        logits: Tensor = head(means)
-        return logits
+        found: Tensor = head(means)
+        return found
+
+
+def pair_loss(places: Tensor, numbers: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Loss of SimCLR (eq. 1) and the share of crops whose nearest neighbour is the other crop of their picture.
+
+    places [2 N, D]: crops 2 i and 2 i + 1 belong together; numbers [N] of the pictures. Other crops of the same picture, where it
+    was drawn twice, count neither way.
+    """
+    unit = F.normalize(places.float(), dim=1)
+    near = unit @ unit.T / temperature  # cosines
+    order = torch.arange(len(near), device=near.device)
+    of = numbers.repeat_interleave(2)
+    same = (of[:, None] == of[None, :]) & (order[:, None] ^ 1 != order[None, :])
+    near = near.masked_fill(same, -torch.inf)
+    return F.cross_entropy(near, order ^ 1), (near.detach().argmax(1) == order ^ 1).float().mean()
 
 
 @torch.no_grad()
@@ -126,13 +143,14 @@ class Perceptual(Recipe):
     widths: tuple[int, int, int, int, int] = (32, 64, 128, 256, 256)  # channels at strides 1, 2, 4, 8, 16
     depths: tuple[int, int, int, int, int] = (2, 2, 2, 2, 1)  # convolutions there
     classes: int = 10  # classes of the labelled pictures
-    pictures: int = 1024  # numbers for the pictures without a label; where there are more, several share one
-    large: int = 1  # crops in an example, 0 for none
-    crop: int = 96  # their side in pixels
+    large: int = 1  # larger pictures in an example, two crops of each; 0 for none
+    crop: int = 80  # side of the crops in pixels
     closest: int = 64  # side of the smallest crop, in pixels of its picture; the largest is as large as the picture
     small: int = 8  # labelled pictures in an example, 0 for none
-    smoothing: float = 0.1  # of the labels, in both tasks
-    picture_weight: float = 1.0  # weight of the crops' loss
+    smoothing: float = 0.1  # of the labels
+    temperature: float = 0.2  # tau of the pairs
+    places: int = 64  # dimensions in which crops are compared
+    pair_weight: float = 1.0  # weight of the pairs' loss
     batch: int = 32  # examples in a step
     steps: int = 3000  # 0: no training, only levelled random filters
     rate: float = 0.1  # SGD with Nesterov momentum, rising over a tenth, then falling as a cosine
@@ -140,7 +158,7 @@ class Perceptual(Recipe):
     levelled_on: int = 48  # crops that the network is levelled on
 
     def networks(self) -> Networks:
-        heads = Heads(self.widths[-1], self.classes, sum(self.widths[1:]), self.pictures)
+        heads = Heads(self.widths[-1], self.classes, sum(self.widths[1:]), self.places)
         return {"features": PerceptualNet(self.widths, self.depths), "heads": heads}
 
     def stages(self) -> tuple[Stage, ...]:
@@ -180,45 +198,44 @@ class Perceptual(Recipe):
                 raise TrainingError(f"there are no pictures {what}", code="no-data", hint=hint)
 
     def example(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """crops uint8 [large, crop, crop, 3] and numbers [large]; pictures uint8 [small, 32, 32, 3] and labels [small]."""
+        """crops uint8 [2 large, crop, crop, 3] and numbers [large]; pictures uint8 [small, 32, 32, 3] and labels [small]."""
         assert isinstance(item, Together)
         made: dict[str, np.ndarray] = {}
         if item.large:
-            made["crops"] = np.stack([crop_of(one.photo.pixels, self.crop, self.closest, rng) for _, one in item.large])
-            made["numbers"] = np.array([number % self.pictures for number, _ in item.large], np.int64)
+            twice = [one.photo.pixels for _, one in item.large for _ in range(2)]
+            made["crops"] = np.stack([crop_of(pixels, self.crop, self.closest, rng) for pixels in twice])
+            made["numbers"] = np.array([number for number, _ in item.large], np.int64)
         if item.small:
             made["pictures"] = np.stack([shifted(one.photo.pixels, rng) for one in item.small])
             made["labels"] = np.array([one.label for one in item.small], np.int64)
         return made
 
     def step(self, run: Run, batch: Batch) -> Mapping[str, Tensor | float]:
+        net, heads = run.nets["features"], run.nets["heads"]
         losses: list[Tensor] = []
         told: dict[str, Tensor | float] = {}
         if "crops" in batch:
-            loss, right = self._task(run, recoloured(entering(batch["crops"].flatten(0, 1))), batch["numbers"], "pictures")
-            losses.append(self.picture_weight * loss)
-            told |= {"picture_loss": loss.detach(), "picture_right": right}
+            x = recoloured(entering(batch["crops"].flatten(0, 1)))
+            with run.autocast():
+                means = self.means(net, x, "pairs")
+            loss, right = pair_loss(heads(means, "pairs"), batch["numbers"].flatten(), self.temperature)
+            losses.append(self.pair_weight * loss)
+            told |= {"pair_loss": loss.detach(), "pair_right": right}
         if "pictures" in batch:
-            loss, right = self._task(run, entering(batch["pictures"].flatten(0, 1)), batch["labels"], "classes")
+            x, labels = entering(batch["pictures"].flatten(0, 1)), batch["labels"].flatten()
+            with run.autocast():
+                means = self.means(net, x, "classes")
+            logits = heads(means, "classes")
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
             losses.append(loss)
-            told |= {"class_loss": loss.detach(), "class_right": right}
+            told |= {"class_loss": loss.detach(), "class_right": (logits.detach().argmax(1) == labels).float().mean()}
         run.update("all", torch.stack(losses).sum())
         return told
 
-    def _task(self, run: Run, x: Tensor, labels: Tensor, task: str) -> tuple[Tensor, Tensor]:
-        """Cross entropy and share of right answers on pictures x [B, 3, H, W]."""
-        net, heads = run.nets["features"], run.nets["heads"]
-        with run.autocast():
-            means = self.means(net, x, task)
-        logits = heads(means, task)
-        labels = labels.flatten()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
-        return loss, (logits.detach().argmax(1) == labels).float().mean()
-
     def means(self, net: nn.Module, x: Tensor, task: str) -> Tensor:
-        """Mean activations [B, C]: of the deepest layer for classes, of the last layers of strides 2 to 16 for pictures."""
+        """Mean activations [B, C]: of the deepest layer for classes, of the last layers of strides 2 to 16 for pairs."""
         names = tuple(f"conv{group}_{depth}" for group, depth in enumerate(self.depths, 1))
-        names = names[1:] if task == "pictures" else names[-1:]
+        names = names[1:] if task == "pairs" else names[-1:]
         found = net(x, names)
         return torch.cat([found[name].mean((2, 3), dtype=torch.float32) for name in names], 1)
 
@@ -244,7 +261,7 @@ class Perceptual(Recipe):
             looks = []
             for _ in range(2):
                 crops = torch.from_numpy(np.stack([crop_of(i.photo.pixels, self.crop, self.closest, rng) for i in large]))
-                means = torch.cat([self.means(nets["features"], entering(p.to(device)), "pictures") for p in crops.split(64)])
+                means = torch.cat([self.means(nets["features"], entering(p.to(device)), "pairs") for p in crops.split(64)])
                 looks.append(F.normalize((means - means.mean(0)) / (means.std(0, correction=0) + 1e-5), dim=1))
             nearest = (looks[0] @ looks[1].T).argmax(1)
             figures |= {"pairs": float((nearest.cpu() == torch.arange(len(large))).float().mean()), "n_pairs": len(large)}

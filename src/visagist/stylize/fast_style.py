@@ -1,0 +1,308 @@
+"""A painting's manner in one pass: a small network that has learnt to repaint any photo in the style of one painting.
+
+Paper   Johnson, Alahi, Fei-Fei: Perceptual Losses for Real-Time Style Transfer and Super-Resolution, ECCV 2016. Instance norm:
+        Ulyanov, Vedaldi, Lempitsky: Improved Texture Networks, CVPR 2017. Enlarging before a convolution, against checkerboards:
+        Odena, Dumoulin, Olah: Deconvolution and Checkerboard Artifacts, Distill 2016.
+Input   float RGB [B, 3, H, W] in [-1, 1], sides multiples of 4.
+Output  the same shape, repainted.
+Differs half the widths (880,739 parameters of 1,679,235), the first layer 5x5, halving by 2x2 convolutions, losses by our own
+        feature network instead of VGG-16, each in parts of what it is for an empty picture.
+Read    Painter (network), Target, losses, FastStyle (training), FastStyle.stylize (use on a photo).
+
+The network sees a photo at the size that the result shall have. Strokes have the size in pixels that they had in the painting as it
+was shown in training (`painting` px on its longer side): at `size` 512 they are as large as in the painting.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visagist.errors import PhotoError, TrainingError
+from visagist.photo.photo import Photo
+from visagist.recipe import Batch, Item, Networks, Recipe, Run, Scalars, Stage, Tools
+from visagist.stylize import canvas
+from visagist.stylize.features import Features, gram
+
+STRIDE = 4  # sides of pictures are multiples of this inside the network
+MEASURED = 24  # at most so many pictures are measured on
+
+# --- network ----------------------------------------------------------------------------------------------------------------
+
+
+class InstanceNorm(nn.Module):
+    """Every channel of every picture to mean 0 and variance 1, then scale and shift that are learnt (Ulyanov et al., eq. 3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean((2, 3), dtype=torch.float32)  # [B, C]
+        square = (x * x).mean((2, 3), dtype=torch.float32)
+        scale = self.weight * torch.rsqrt((square - mean * mean).clamp_min(0) + 1e-5)
+        shift = self.bias - mean * scale
+        return x * scale.to(x.dtype)[..., None, None] + shift.to(x.dtype)[..., None, None]
+
+
+def layer(inner: int, outer: int, kernel: int) -> nn.Sequential:
+    """Mirrored border, convolution, instance norm."""
+    return nn.Sequential(nn.ReflectionPad2d(kernel // 2), nn.Conv2d(inner, outer, kernel, bias=False), InstanceNorm(outer))
+
+
+def halving(inner: int, outer: int) -> nn.Sequential:
+    """A 2x2 convolution with stride 2; of 3x3 ones the backward is slow on a CPU."""
+    return nn.Sequential(nn.Conv2d(inner, outer, 2, stride=2, bias=False), InstanceNorm(outer))
+
+
+class Residual(nn.Module):
+    """x + two 3x3 convolutions (paper's supplement, after Gross and Wilber: no ReLU behind the sum)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = layer(channels, channels, 3)
+        self.second = layer(channels, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.second(F.relu(self.first(x)))
+        return out
+
+
+class Painter(nn.Module):
+    """[B, 3, H, W] in [-1, 1] -> the same; H and W multiples of 4. `widths`: channels at strides 1, 2, 4; `blocks` at stride 4."""
+
+    def __init__(self, widths: Sequence[int], blocks: int) -> None:
+        super().__init__()
+        a, b, c = widths
+        self.enter = layer(3, a, 5)
+        self.down2 = halving(a, b)
+        self.down4 = halving(b, c)
+        self.blocks = nn.Sequential(*(Residual(c) for _ in range(blocks)))
+        self.up2 = layer(c, b, 3)
+        self.up1 = layer(b, a, 3)
+        self.leave = nn.Sequential(nn.ReflectionPad2d(2), nn.Conv2d(a, 3, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.enter(x))
+        h = F.relu(self.down2(h))
+        h = F.relu(self.down4(h))
+        h = self.blocks(h)
+        h = F.relu(self.up2(F.interpolate(h, scale_factor=2.0, mode="nearest")))
+        h = F.relu(self.up1(F.interpolate(h, scale_factor=2.0, mode="nearest")))
+        return torch.tanh(self.leave(h).float()) * 1.05  # a little more, so that white and black can be reached
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a painting asks for: Gram matrices [C, C] by layer, and how much an empty picture would lack, sum of their squares."""
+
+    grams: Mapping[str, Tensor]
+    empty: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, net: Features, painting: Tensor) -> Target:
+        """Of a painting [1, 3, H, W] in [-1, 1]."""
+        with torch.no_grad():
+            grams = {name: gram(f)[0] for name, f in net(painting, tuple(net.style)).items()}
+        return cls(grams, {name: g.square().sum() for name, g in grams.items()})
+
+
+def style_loss(net: Features, found: Mapping[str, Tensor], target: Target) -> Tensor:
+    """sum over layers of w ||G - G_s||^2 / ||G_s||^2, mean over the batch: 0 for the painting itself, 1 for an empty picture."""
+    parts = [w * (gram(found[n]) - target.grams[n]).square().sum((1, 2)).mean() / target.empty[n] for n, w in net.style.items()]
+    return torch.stack(parts).sum()
+
+
+def content_loss(net: Features, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
+    """sum over layers of w ||F - F_c||^2 / ||F_c - mean||^2: 0 for the photo itself, about 1 for a picture without features."""
+    parts = []
+    for name, weight in net.content.items():
+        f = wanted[name]
+        spread = (f - f.mean((2, 3), keepdim=True)).square().mean()
+        parts.append(weight * (found[name] - f).square().mean() / (spread + 1e-6))
+    return torch.stack(parts).sum()
+
+
+def variation(x: Tensor) -> Tensor:
+    """Mean square of the differences between neighbours."""
+    return (x[..., 1:] - x[..., :-1]).square().mean() + (x[..., 1:, :] - x[..., :-1, :]).square().mean()
+
+
+# --- recipe -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FastStyle(Recipe):
+    """Learns one painting."""
+
+    ships: ClassVar[tuple[str, ...]] = ("painter",)
+    borrows: ClassVar[tuple[str, ...]] = ("features", "start")
+    looks_at: ClassVar[tuple[str, ...]] = ("style",)
+
+    style: str = ""  # the painting: a picture file
+    features: str = "perceptual"  # system or weights of the feature network that judges
+    start: str = ""  # weights of another painting to begin with; it then takes a third of the steps
+    widths: tuple[int, int, int] = (16, 32, 96)  # channels at strides 1, 2, 4
+    blocks: int = 5  # residual blocks at stride 4
+    painting: int = 512  # longer side of the painting in pixels, as it is looked at
+    crop: int = 256  # side of the photographs' crops
+    ratio: float = 5.0  # weight of style over content
+    smooth: float = 0.05  # weight of the differences between neighbours
+    batch: int = 4
+    steps: int = 2000
+    rate: float = 2e-3  # Adam, falling as a cosine
+    average: float = 0.99  # decay of the moving average of the weights, which is what ships
+
+    def networks(self) -> Networks:
+        return {"painter": Painter(self.widths, self.blocks)}
+
+    def stages(self) -> tuple[Stage, ...]:
+        def schedule(progress: float) -> float:
+            return min(progress * 20 + 0.05, 1.0) * (0.5 + 0.5 * math.cos(math.pi * progress))
+
+        def adam(nets: Networks) -> dict[str, torch.optim.Optimizer]:
+            return {"painter": torch.optim.Adam(nets["painter"].parameters(), self.rate)}
+
+        begin = Stage("begin", ("painter",), fit=self.begin)
+        paint = Stage(
+            "paint", ("painter",), step=self.step, optimizers=adam, batch=self.batch, steps=self.steps, schedule=schedule,
+            average=self.average, clip=10.0,
+        )  # fmt: skip
+        return (begin, paint) if self.start else (paint,)
+
+    def begin(self, run: Run, items: Sequence[Item]) -> Scalars:
+        """The first stage where the training starts from another painting's network."""
+        try:
+            run.nets["painter"].load_state_dict(run.tools.lent["start"]["painter"].state_dict())
+        except (KeyError, RuntimeError) as error:
+            what = f"{self.start} is not a network of these widths and blocks"
+            raise TrainingError(what, code="wrong-shape", hint="choose another --start or none") from error
+        return {}
+
+    def example(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """A square of the photo as uint8 [crop, crop, 3], at least half as wide as it can be, mirrored every other time."""
+        pixels = item.photo.pixels
+        short = min(pixels.shape[:2])
+        side = max(1, round(short * float(rng.uniform(0.5, 1.0))))
+        y, x = (int(rng.integers(length - side + 1)) for length in pixels.shape[:2])
+        how = cv2.INTER_AREA if side > self.crop else cv2.INTER_CUBIC
+        crop = cv2.resize(pixels[y : y + side, x : x + side], (self.crop, self.crop), interpolation=how)
+        return {"photo": np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)}
+
+    def step(self, run: Run, batch: Batch) -> Mapping[str, Tensor | float]:
+        net = cast("Features", run.tools.lent["features"]["features"])
+        target = self.target(run.tools, run.device)
+        x = entering(batch["photo"])  # [B, 3, S, S]
+        with torch.no_grad():
+            wanted = net(x, tuple(net.content))
+        with run.autocast():
+            painted = run.nets["painter"](x)
+        found = net(painted, {*net.content, *net.style})
+        content, style = content_loss(net, found, wanted), style_loss(net, found, target)
+        rough = variation(painted)
+        run.update("painter", content + self.ratio * style + self.smooth * rough)
+        return {"content": content.detach(), "style": style.detach(), "rough": rough.detach()}
+
+    def target(self, tools: Tools, device: torch.device) -> Target:
+        """The painting's Gram matrices; remembered, since every step asks."""
+        photo, net = tools.pictures["style"], cast("Features", tools.lent["features"]["features"])
+        key = id(photo), id(net), self.painting
+        if key not in _targets:
+            _targets.clear()
+            pixels = _sized(photo.pixels, self.painting, net.least)
+            _targets[key] = photo, net, Target.of(net, entering(torch.from_numpy(pixels)[None].to(device)))
+        return _targets[key][2]
+
+    def preview(self, run: Run, batch: Batch) -> np.ndarray | None:
+        """Photographs above, painted below."""
+        x = entering(batch["photo"])
+        with run.autocast():
+            painted = run.nets["painter"](x)
+        rows = [torch.cat([*pictures.float().cpu()], 2) for pictures in (x, painted)]
+        return leaving(torch.cat(rows, 1))
+
+    def measure(self, nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools) -> dict[str, float]:
+        """Losses of painted photos of at most 24 items, at a longer side of half the painting's: `content_loss`, `style_loss`, and
+        `style_before`, that of the photos as they were. Without the painting, which does not ship, only the first."""
+        if "features" not in tools.lent:
+            return {"n": 0}
+        net = cast("Features", tools.lent["features"]["features"])
+        device = next(nets["painter"].parameters()).device
+        chosen = items[:: -(-len(items) // MEASURED)]
+        sums = {"content_loss": 0.0, "style_loss": 0.0, "style_before": 0.0} if tools.pictures else {"content_loss": 0.0}
+        for item in chosen:
+            x = entering(torch.from_numpy(_sized(item.photo.pixels, self.painting // 2, net.least, STRIDE))[None].to(device))
+            before = net(x, {*net.content, *net.style})
+            after = net(nets["painter"](x), {*net.content, *net.style})
+            sums["content_loss"] += float(content_loss(net, after, before))
+            if tools.pictures:
+                target = self.target(tools, device)
+                sums["style_loss"] += float(style_loss(net, after, target))
+                sums["style_before"] += float(style_loss(net, before, target))
+        return {**{name: total / len(chosen) for name, total in sums.items()}, "n": len(chosen)}
+
+    # use
+
+    def stylize(
+        self, nets: Mapping[str, nn.Module], photo: Photo, *, size: int = 512, colour: str = "style", available: float = math.inf
+    ) -> np.ndarray:
+        """The photo repainted: uint8 [h, w, 3].
+
+        size       longer side of the result in pixels, 0 for the photo's own
+        colour     "style", or "keep": luminance of the result, chroma of the photo
+        available  bytes of memory that may be used
+        PhotoError "too-large" before anything is computed when the memory will not do; it says which size would.
+        """
+        painter = nets["painter"]
+        height, width = canvas.fitted(photo.size, size or max(photo.size), least=STRIDE)
+        self._check(height, width, available)
+        content = canvas.resized(photo.pixels.astype(np.float32) / 127.5 - 1, (height, width))
+        right, below = -width % STRIDE, -height % STRIDE
+        framed = cv2.copyMakeBorder(content, 0, below, 0, right, cv2.BORDER_REFLECT_101)
+        x = torch.from_numpy(framed).permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
+        painted = painter(x)[0].clamp(-1, 1).permute(1, 2, 0)[:height, :width].cpu().numpy()
+        if colour == "keep":
+            painted = canvas.with_colours_of(content, painted)
+        return np.clip(np.rint((painted + 1) * 127.5), 0, 255).astype(np.uint8)
+
+    def _check(self, height: int, width: int, available: float) -> None:
+        a, b, _ = self.widths
+        per_pixel = 4.0 * (4 * a + 2 * b + 12)  # bytes: enlarged and bordered copies of the widest layers, the picture itself
+        needed = per_pixel * height * width
+        if needed <= available:
+            return
+        fits = int(max(height, width) * math.sqrt(available / needed)) // 32 * 32
+        what = f"{width}x{height} takes about {needed / 1e9:.1f} GB of memory and {available / 1e9:.1f} GB are free"
+        raise PhotoError(what, code="too-large", hint=f"--size {fits} would fit" if fits else "free some")
+
+
+_targets: dict[tuple[int, int, int], tuple[Photo, Features, Target]] = {}
+
+
+def entering(pixels: Tensor) -> Tensor:
+    """uint8 [B, H, W, 3] -> float [B, 3, H, W] in [-1, 1], channels last."""
+    return (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def leaving(picture: Tensor) -> np.ndarray:
+    """float [3, H, W] in [-1, 1] -> uint8 [H, W, 3]."""
+    return ((picture.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+
+
+def _sized(pixels: np.ndarray, long: int, least: int, stride: int = 1) -> np.ndarray:
+    """The picture with this longer side, each side at least `least` and a multiple of `stride`."""
+    scale = long / max(pixels.shape[:2])
+    height, width = (max(least, round(n * scale / stride) * stride) for n in pixels.shape[:2])
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

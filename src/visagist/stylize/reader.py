@@ -1,0 +1,149 @@
+"""Reading a frozen feature network quickly, whole or tile by tile, and the way back to the picture.
+
+Paper   none; what makes an evaluation of Gatys et al. quick. The factor of each step on a CPU is in docs/lab_notes.md.
+Input   a feature network and the layers that are wanted; then pictures [1, 3, H, W] in [-1, 1].
+Output  features; for gradients of the features, the gradient of the picture.
+Differs from calling the network: its own copy of the weights, in the precision and the memory layout in which they are used; no
+        gradients of weights; a max pool comes before the ReLU whose output nobody wants, which gives the same numbers (both keep
+        the order of values) from a quarter of the work; pictures larger than `tile` are read in pieces that overlap.
+Read    Reader: `read`, `pull`; Tile.
+
+Tiles: a feature depends on the picture no further away than `reach`; a tile is read with that much around it, and only features of
+its core count. Core borders lie on multiples of the network's whole stride, so a convolutional network with even pools gives the
+same features as the whole picture read at once.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from visagist.stylize.features import Features
+
+Found = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """rows, columns: what is read, of the picture. core: what counts of it: rows and columns of the picture."""
+
+    rows: slice
+    columns: slice
+    core: tuple[slice, slice]
+
+    def of(self, x: Tensor) -> Tensor:
+        """This part of a picture [..., H, W]."""
+        return x[..., self.rows, self.columns]
+
+    def kept(self, features: Tensor, stride: int) -> tuple[slice, slice]:
+        """Which features [..., h, w] of the tile belong to its core, at a layer of this stride."""
+        spans = []
+        for read, core, count in zip((self.rows, self.columns), self.core, features.shape[-2:]):
+            first = (core.start - read.start) // stride
+            last = count if core.stop == read.stop else (core.stop - read.start) // stride
+            spans.append(slice(first, last))
+        return spans[0], spans[1]
+
+    def place(self, stride: int, kept: tuple[slice, slice]) -> tuple[slice, slice]:
+        """Where these features lie among those of the whole picture."""
+        rows, columns = (core.start // stride for core in self.core)
+        return slice(rows, rows + kept[0].stop - kept[0].start), slice(columns, columns + kept[1].stop - kept[1].start)
+
+
+class Reader:
+    """A feature network ready to be read at `names` with `dtype` inside; `net` itself stays as it is."""
+
+    def __init__(self, net: Features, names: Collection[str], dtype: torch.dtype, device: torch.device) -> None:
+        self.names = tuple(name for name in net.layers if name in names)
+        self.dtype, self.device = dtype, device
+        self.entering = net.entering
+        chain: list[tuple[nn.Module, str]] = []  # modules in order, each with the layer it completes or ""
+        for name in net.upto(names):
+            block = copy.deepcopy(net.blocks[name]).to(device, dtype)
+            block = block.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            parts = list(block.children()) if isinstance(block, nn.Sequential) else [block]
+            chain += [(part, "") for part in parts[:-1]] + [(parts[-1], name if name in self.names else "")]
+        self.chain = _pools_first(chain)
+        for part, _ in self.chain:
+            part.eval().requires_grad_(False)
+        self.strides, self.reach, self.numbers = self._measured()
+
+    def read(self, x: Tensor) -> Found:
+        """x [1, 3, H, W] in [-1, 1] -> layer -> [1, C, h, w] of `dtype`, with the way back recorded where x wants its gradient."""
+        h = self.entering(x).to(self.dtype, memory_format=torch.channels_last)
+        found = {}
+        for part, name in self.chain:
+            h = part(h)
+            if name:
+                found[name] = h
+        return found
+
+    def pull(self, found: Mapping[str, Tensor], gradients: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """The gradient of the picture x [1, 3, H, W], given those of its features."""
+        wanted = [name for name in self.names if name in gradients]
+        (gradient,) = torch.autograd.grad([found[n] for n in wanted], x, [gradients[n].to(self.dtype) for n in wanted])
+        return gradient
+
+    @property
+    def stride(self) -> int:
+        """Of the deepest layer: pixels from one of its features to the next."""
+        return max(self.strides.values())
+
+    def tiles(self, height: int, width: int, side: int) -> list[Tile]:
+        """The picture in cores of at most `side` pixels; one tile where it is no larger."""
+        if height <= side and width <= side:
+            whole = slice(0, height), slice(0, width)
+            return [Tile(*whole, whole)]
+        stride = self.stride
+        margin = -(-self.reach // stride) * stride
+
+        def spans(length: int) -> Iterator[tuple[slice, slice]]:
+            step = max(stride, side // stride * stride)
+            starts = list(range(0, length, step))
+            if len(starts) > 1 and length - starts[-1] < stride:  # too little for one feature of the deepest layer
+                del starts[-1]
+            for start, stop in zip(starts, [*starts[1:], length]):
+                yield slice(max(0, start - margin), min(length, stop + margin)), slice(start, stop)
+
+        return [Tile(rows, columns, (a, b)) for rows, a in spans(height) for columns, b in spans(width)]
+
+    def memory(self, height: int, width: int) -> int:
+        """Bytes that `read` and `pull` of a picture of this size take at once, about: every feature, its gradient and a copy."""
+        return round(self.numbers * height * width * torch.finfo(self.dtype).bits / 8)
+
+    def _measured(self) -> tuple[dict[str, int], int, float]:
+        """Stride of each layer, the farthest pixel that a deepest feature depends on, and numbers held for each pixel."""
+        strides: dict[str, int] = {}
+        stride, reach, numbers = 1, 0.0, 6.0
+        h = torch.zeros(1, 3, 256, 256, device="meta", dtype=self.dtype)
+        for part, name in self.chain:
+            for inner in part.modules():
+                if isinstance(inner, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+                    side, step = _one(inner.kernel_size), _one(inner.stride)
+                    reach += (side - 1) / 2 * stride if isinstance(inner, nn.Conv2d) else (side - step) * stride
+                    stride *= step
+            h = copy.deepcopy(part).to("meta")(h)
+            numbers += h.numel() / 256**2 * (3.0 if not isinstance(part, nn.ReLU) else 0.0)  # a ReLU works in place
+            if isinstance(part, nn.MaxPool2d):
+                numbers += h.numel() / 256**2 * 64 / torch.finfo(self.dtype).bits  # where each maximum was, as int64
+            if name:
+                strides[name] = stride
+        return strides, round(reach), numbers
+
+
+def _one(size: int | tuple[int, ...]) -> int:
+    return size if isinstance(size, int) else size[0]
+
+
+def _pools_first(chain: list[tuple[nn.Module, str]]) -> list[tuple[nn.Module, str]]:
+    """The same chain with every max pool before the ReLU that it follows, where the ReLU completes no layer that is wanted."""
+    chain = list(chain)
+    for i in range(len(chain) - 1):
+        (part, name), (following, _) = chain[i], chain[i + 1]
+        if isinstance(part, nn.ReLU) and not name and isinstance(following, nn.MaxPool2d):
+            chain[i], chain[i + 1] = (following, ""), (part, chain[i + 1][1])
+    return chain
