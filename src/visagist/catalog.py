@@ -35,23 +35,34 @@ Overrides = Mapping[str, Any]
 class System:
     """One row of the table.
 
-    presets  name -> (recipe as "module:Class", its fields that differ from their defaults); the first is the default
+    presets   name -> (recipe as "module:Class", its fields that differ from their defaults); the first is the default
+    variants  of a system that comes with several weights: their names; "fast-style-starry-night" loads one of them
     """
 
     name: str
     verb: str
     paper: str
     presets: Mapping[str, tuple[str, Overrides]]
+    variants: tuple[str, ...] = ()
 
     @property
     def default_preset(self) -> str:
         return next(iter(self.presets))
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What its weights are called: the system's name, or one for each variant."""
+        return tuple(f"{self.name}-{variant}" for variant in self.variants) or (self.name,)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The weights that came with the package, by name."""
+        return {name: file for name in self.names if (file := store.path(name)).is_file()}
+
+    @property
     def bundled(self) -> Path | None:
-        """The weights that came with the package, if any."""
-        file = store.path(self.name)
-        return file if file.is_file() else None
+        """The first of them, if any."""
+        return next(iter(self.files.values()), None)
 
 
 # How the CNN of the ladder trains in the presets `schedule` and `better`.
@@ -125,13 +136,20 @@ SYSTEMS: dict[str, System] = {
         System(
             name="perceptual",
             verb="stylize",
-            paper="own network; levelled as in Gatys, Ecker, Bethge: Texture Synthesis Using Convolutional Neural Networks. NeurIPS 2015",
+            paper="own network; levelled as in Gatys, Ecker, Bethge: Texture Synthesis Using CNNs. NeurIPS 2015",
             presets={
                 "both": ("visagist.stylize.perceptual:Perceptual", {}),
                 "supervised": ("visagist.stylize.perceptual:Perceptual", {"large": 0, "small": 16}),
-                "selfsupervised": ("visagist.stylize.perceptual:Perceptual", {"large": 2, "small": 0}),
+                "selfsupervised": ("visagist.stylize.perceptual:Perceptual", {"large": 2, "small": 0, "crop": 96}),
                 "random": ("visagist.stylize.perceptual:Perceptual", {"steps": 0}),
             },
+        ),
+        System(
+            name="fast-style",
+            verb="stylize",
+            paper="Johnson, Alahi, Fei-Fei: Perceptual Losses for Real-Time Style Transfer and Super-Resolution. ECCV 2016",
+            presets={"default": ("visagist.stylize.fast_style:FastStyle", {})},
+            variants=("starry-night", "the-scream", "shipwreck", "woman-with-hat"),
         ),
         System(
             name="cifar-best",
@@ -272,13 +290,14 @@ def forget() -> None:
 
 def _file_of(name: str | os.PathLike[str], verb: str | None) -> Path:
     text = os.fspath(name)
-    if text in SYSTEMS:
-        row = SYSTEMS[text]
+    row = next((row for row in SYSTEMS.values() if text == row.name or text in row.names), None)
+    if row is not None:
         _check_verb(row, verb, text)
-        if row.bundled is None:
+        file = row.bundled if text == row.name else row.files.get(text)
+        if file is None:
             hint = f"train it with `visagist train {row.name} --data PATH --out RUN` and name the run folder instead"
-            raise WeightsError(f"no weights for {row.name} came with this version", code="missing", hint=hint)
-        return row.bundled
+            raise WeightsError(f"no weights for {text} came with this version", code="missing", hint=hint)
+        return file
     if os.path.exists(text) or os.sep in text or text.endswith(store.SUFFIX):
         return store.find(text)
     system(text)

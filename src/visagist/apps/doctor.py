@@ -59,18 +59,20 @@ def models(*, json: bool) -> int:
     from visagist.weights.card import read_card
 
     rows, failures = [], []
-    for system in catalog.SYSTEMS.values():
+    for system, name in [(row, name) for row in catalog.SYSTEMS.values() for name in row.names]:
         row: dict[str, Any] = {"system": system.name, "verb": system.verb, "presets": list(system.presets), "paper": system.paper}
+        row["name"] = name
         card: WeightsCard | None = None
-        if system.bundled is not None:
+        file = system.files.get(name)
+        if file is not None:
             try:
-                card = read_card(system.bundled)
+                card = read_card(file)
             except WeightsError as error:
                 failures.append(error)
         row["bundled"] = card is not None
-        row["bytes"] = system.bundled.stat().st_size if system.bundled is not None else None
-        for name in ("parameters", "commercial_use", "sha256", "input"):
-            row[name] = getattr(card, name, None)
+        row["bytes"] = file.stat().st_size if file is not None else None
+        for fact in ("parameters", "commercial_use", "sha256", "input"):
+            row[fact] = getattr(card, fact, None)
         row["measured"] = [entry.model_dump(mode="json") for entry in card.measured] if card is not None else []
         row["trained_on"] = [entry.model_dump(mode="json") for entry in card.trained_on] if card is not None else []
         row["limits"] = list(card.limits) if card is not None else []
@@ -98,7 +100,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         size = f"{row['bytes'] / 1e6:.2f} MB" if row["bundled"] else "no"
         count = f"{row['parameters']:,}" if row["bundled"] else ""
         allowed = {True: "yes", False: "no", None: ""}[row["commercial_use"]]
-        cells = (row["system"], row["verb"], ", ".join(row["presets"]), size, count, allowed, "\n".join(figures))
+        cells = (row["name"], row["verb"], ", ".join(row["presets"]), size, count, allowed, "\n".join(figures))
         table.add_row(*(Text(cell) for cell in cells))
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
 
@@ -137,7 +139,7 @@ def _processor() -> dict[str, Any]:
 def _weights_files() -> list[Path]:
     from visagist import catalog
 
-    return [row.bundled for row in catalog.SYSTEMS.values() if row.bundled is not None]
+    return [file for row in catalog.SYSTEMS.values() for file in row.files.values()]
 
 
 def _checked(file: Path, failures: list[VisagistError]) -> dict[str, Any]:
