@@ -30,6 +30,21 @@ from visagist.recipe import Batch, Item, Networks, Run, Scalars, Stage, Tools
 PATCH = 2  # side of the patches that are whitened
 
 
+class Standard(nn.Module):
+    """Colours as the data have them -> mean 0 and standard deviation 1 in each channel."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3, 1, 1))
+        self.register_buffer("spread", torch.ones(3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.spread
+
+
 class Whitened(nn.Module):
     """A fixed layer that whitens 2 x 2 patches, then three blocks of two convolutions: 32 -> 31 -> 15 -> 7 -> 3 -> 1.
 
@@ -37,13 +52,9 @@ class Whitened(nn.Module):
     norms, stay 1.
     """
 
-    mean: Tensor
-    spread: Tensor
-
     def __init__(self, widths: tuple[int, int, int], classes: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(3))
-        self.register_buffer("spread", torch.ones(3))
+        self.standard = Standard()
         stem = 2 * 3 * PATCH**2  # each direction of a patch and its opposite, since what follows cuts off below zero
         self.whiten = nn.Conv2d(3, stem, PATCH)
         self.whiten.weight.requires_grad_(False)
@@ -54,8 +65,7 @@ class Whitened(nn.Module):
             self.head.weight.div_(self.head.weight.std())
 
     def forward(self, x: Tensor) -> Tensor:
-        x = (x - self.mean[:, None, None]) / self.spread[:, None, None]
-        x = self.blocks(F.gelu(self.whiten(x)))  # [B, 24, 31, 31] -> [B, C, 3, 3]
+        x = self.blocks(F.gelu(self.whiten(self.standard(x))))  # [B, 24, 31, 31] -> [B, C, 3, 3]
         logits: Tensor = self.head(F.max_pool2d(x, 3).flatten(1)) / x.shape[1]
         return logits
 
@@ -137,10 +147,9 @@ class Best(Classifier):
         net = run.nets["classifier"]
         assert isinstance(net, Whitened)
         x = to_network(_some(items, 4 * AT_ONCE)).to(run.device)  # [N, 3, 32, 32]
-        mean, spread = x.mean((0, 2, 3)), x.std((0, 2, 3))
-        net.mean.copy_(mean)
-        net.spread.copy_(spread.clamp_min(1e-3))
-        patches = F.unfold((x - mean[:, None, None]) / net.spread[:, None, None], PATCH)  # [N, 12, 31 * 31]
+        net.standard.mean.copy_(x.mean((0, 2, 3))[:, None, None])
+        net.standard.spread.copy_(x.std((0, 2, 3)).clamp_min(1e-3)[:, None, None])
+        patches = F.unfold(net.standard(x), PATCH)  # [N, 12, 31 * 31]
         flat = patches.transpose(0, 1).flatten(1).double()  # [12, N * 961]
         values, vectors = torch.linalg.eigh(flat @ flat.T / flat.shape[1])  # rising
         directions = (vectors / (values + 5e-4).sqrt()).T.flip(0)  # rows, the commonest first

@@ -144,7 +144,7 @@ class Classifier(Recipe):
         made = [np.empty((0, len(self.classes)))]
         where = next(net.parameters()).device
         for start in range(0, len(pictures), AT_ONCE):
-            x = to_network(torch.from_numpy(np.ascontiguousarray(pictures[start : start + AT_ONCE])).to(where))
+            x = to_network(torch.tensor(pictures[start : start + AT_ONCE]).to(where))
             logits = net(x).double()
             if self.mirrored:
                 logits = (logits + net(x.flip(3)).double()) / 2
