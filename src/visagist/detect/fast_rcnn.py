@@ -217,17 +217,17 @@ class FaceFastRCNN(FastRCNN):
     divisor: ClassVar[int] = 32
 
     names: tuple[str, ...] = ("face",)
-    scenes: int = 1200
+    scenes: int = 3600
     search: str = "quick"
     learn: str = "quick"
-    jitter: int = 8
+    jitter: int = 2
     short: int = 320
     long: int = 640
     pooling: str = "align"
     least_background: float = 0.0  # scenes are all the background it ever sees
     batch: int = 8
-    steps: int = 2000
-    rate: float = 2e-3  # of AdamW, along a cosine after a rise over the first twentieth
+    steps: int = 3000
+    rate: float = 1e-3  # of AdamW, along a cosine after a rise over the first twentieth
     decay: float = 0.02
 
     def networks(self) -> Networks:

@@ -362,7 +362,7 @@ class FaceFasterRCNN(FasterRCNN):
     least: float = 4
     overlap: float = 0.4
     batch: int = 16  # scenes per step
-    steps: int = 2600  # length of the joint training
+    steps: int = 1200  # length of the joint training
     rpn_steps: int = 1500
     region_steps: int = 1500
     rate: float = 1e-3  # of AdamW: reached after 3 % of a stage, then along a cosine to 1 % of it
