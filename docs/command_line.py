@@ -28,8 +28,8 @@ Options, exit codes and JSON are a contract: other programs may rely on them.
 - Editing verbs write `NAME.VERB.EXT` beside the photo, or to `-o`: a file for one photo, a folder (the tree is mirrored) for
   several. What exists already is skipped and counted, so a rerun after a crash finishes the rest; `--overwrite` replaces it.
   Replacing the photo itself needs `--in-place`. Two photos with one result are refused before work starts.
-- detect and landmarks print a table, or with `--json` one object per photo and line, in input order; they write a drawn copy only
-  with `-o`.
+- detect, landmarks and classify print a table, or with `--json` one object per photo and line, in input order; they write a drawn
+  copy only with `-o` (classify also with `--explain`).
 - One failing photo never stops the others. Each failure is one line on stderr: path, reason code, what to do.
 - Progress goes to stderr and is silent when that is no terminal.
 

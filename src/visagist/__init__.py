@@ -5,6 +5,7 @@
     visagist.detect("holiday.jpg")                                   # faces: boxes and scores
     visagist.landmarks("holiday.jpg")                                # with 68 points and head pose
     visagist.makeup("me.jpg", finish="glossy").save("me.makeup.jpg")
+    visagist.classify("pet.jpg")                                     # (("cat", 0.87), ("dog", 0.05), ...)
 
 The names in `__all__` are public, nothing else is. They are imported on use: `import visagist` alone takes a few milliseconds.
 """
@@ -17,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visagist.api import detect, landmarks, makeup
+    from visagist.api import classify, detect, landmarks, makeup
     from visagist.catalog import load
     from visagist.errors import (
         FaceError,
@@ -44,6 +45,7 @@ __all__ = [
     "VisagistError",
     "WeightsError",
     "__version__",
+    "classify",
     "detect",
     "evaluate",
     "landmarks",
@@ -53,7 +55,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "visagist.api": ("detect", "landmarks", "makeup"),
+    "visagist.api": ("classify", "detect", "landmarks", "makeup"),
     "visagist.catalog": ("load",),
     "visagist.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "visagist.photo.face": ("Face",),

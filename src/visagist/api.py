@@ -110,6 +110,30 @@ def makeup(
     return photo.edited(pixels, Step("makeup", loaded.system.name, loaded.card.sha256[:12], settings))
 
 
+def classify(
+    photo: PhotoLike, *, model: str = "cifar-best", top: int = 5, pad: bool = False, device: str = "auto"
+) -> tuple[tuple[str, float], ...]:
+    """Say what a photo shows, as one of the classes the network has learnt: it knows no others and always names some.
+
+    photo   Photo, path, or uint8 array [H, W, 3]; looked at as 32 x 32 pixels
+    model   name of a classifier, or the path of its weights file or run folder
+    top     how many classes, at least 1
+    pad     look at the whole photo on a ground of its mean colour instead of at the square in its middle
+    device  "auto", "cpu" or "cuda"
+
+    Returns (class, probability), the likeliest first. Errors as `detect`.
+
+    >>> visagist.classify("pet.jpg", top=2)
+    (('cat', 0.87), ('dog', 0.05))
+    """
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise UsageError(f"top is {top!r}", code="usage", hint="it is a whole number from 1")
+    loaded = catalog.load(model, device, verb="classify")
+    with loaded.inference():
+        found: tuple[tuple[str, float], ...] = loaded.recipe.classify(loaded.nets, as_photo(photo), pad=pad)
+    return found[:top]
+
+
 def choose(faces: Sequence[Face], face: int | str | None = "all") -> tuple[Face, ...]:
     """The faces meant by "all", "largest" or a number from 1; None means the only one there is.
 

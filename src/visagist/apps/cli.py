@@ -235,6 +235,38 @@ def makeup(
     return verbs.makeup(options, finish=finish.value, shade=shade, strength=strength, face=face, device=device.value)
 
 
+@app.command(epilog="A network names the classes it has learnt and nothing else: every photo gets some of them.")
+def classify(
+    photos: Photos,
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME|PATH", help="cifar-best, cifar-cnn, cifar-conv2, cifar-dense, or a run folder.")
+    ] = "cifar-best",
+    top: Annotated[int, typer.Option("--top", min=1, help="How many classes.")] = 5,
+    pad: Annotated[bool, typer.Option("--pad", help="Look at the whole photo. Default: the square in its middle.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also write NAME.classify.EXT (or -o) with what did not matter made dark.")
+    ] = False,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--out", metavar="PATH", help="Also write copies with bars under them: a folder, or a file for one photo."
+        ),
+    ] = None,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="One line per photo: classes and scores.")] = False,
+    overwrite: Overwrite = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    device: DeviceOption = Device.auto,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> int:
+    """Say what photos show: the likeliest classes with bars."""
+    from visagist.apps import verbs
+
+    options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels, csv=csv, draws=explain)
+    return verbs.classify(options, model=model, top=top, pad=pad, explain=explain, device=device.value)
+
+
 app.add_typer(
     typer.Typer(cls=learning.Systems, no_args_is_help=True),
     name="train",

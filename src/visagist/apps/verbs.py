@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ FaceChoice = int | str  # "all", "largest", or a number from 1
 
 @dataclass(frozen=True)
 class Options:
-    """What all verbs of photos share. `edits`: the verb always writes a result; otherwise only where `out` is given."""
+    """What all verbs of photos share. `edits`: the verb always writes a result; otherwise only where `out` is given, or where a
+    drawing was asked for (`draws`)."""
 
     photos: Sequence[str]
     out: str | None
@@ -34,6 +36,7 @@ class Options:
     in_place: bool = False
     edits: bool = False
     csv: bool = False
+    draws: bool = False
 
 
 FACE_COLUMNS = {"face": 4, "label": 6, "score": 5, "left": 8, "top": 8, "width": 8, "height": 8}
@@ -97,6 +100,68 @@ def makeup(options: Options, *, finish: str, shade: str, strength: float, face: 
     return _through(options, "makeup", do, {"faces": 5, "result": 0}, cells, "painted")
 
 
+def classify(options: Options, *, model: str, top: int, pad: bool, explain: bool, device: str) -> int:
+    """Print the likeliest classes; with `out` or `explain` also write copies with bars under them. Returns the exit code."""
+    from visagist import api
+
+    def do(job: Job) -> Record:
+        photo = _open(job, options)
+        found = api.classify(photo, model=model, top=top, pad=pad, device=device)
+        if job.out is not None and not batch.is_there(job, options.overwrite):
+            _write_answer(photo, found, job, options, model, device, pad, explain)
+        return {**_record(job, photo, {}), "classes": [{"label": label, "score": round(score, 6)} for label, score in found]}
+
+    def cells(record: Record) -> list[list[str]]:
+        if options.csv:
+            return [[v for one in record["classes"] for v in (one["label"], f"{one['score']:.6f}")]]
+        return [[one["label"], f"{one['score']:.3f}", _bar(one["score"])] for one in record["classes"]]
+
+    def headings(record: Record) -> list[str]:
+        return ["photo", *(name for i in range(1, len(record["classes"]) + 1) for name in (f"class{i}", f"score{i}"))]
+
+    if options.json and options.csv:
+        raise UsageError("--json and --csv are two ways to say the same", code="usage", hint="choose one")
+    columns = {"class": 12, "score": 5, "": 0}
+    return _through(options, "classify", do, columns, cells, "classified", headings=headings, more={"classes": []})
+
+
+def _bar(share: float, width: int = 24) -> str:
+    """A bar of text, in eighths of a character where the output can say them."""
+    if not (sys.stdout.encoding or "").lower().startswith("utf"):
+        return "#" * round(share * width)
+    whole, part = divmod(round(share * width * 8), 8)
+    return "█" * whole + (" ▏▎▍▌▋▊▉"[part] if part else "")
+
+
+def _write_answer(
+    photo: Photo,
+    found: Sequence[tuple[str, float]],
+    job: Job,
+    options: Options,
+    model: str,
+    device: str,
+    pad: bool,
+    explain: bool,
+) -> None:
+    """Write a copy with bars under it and, to explain, with what did not matter made dark."""
+    from visagist import catalog
+    from visagist.photo import chart
+    from visagist.photo.photo import Step
+
+    assert job.out is not None
+    loaded = catalog.load(model, device, verb="classify")
+    pixels = photo.pixels
+    if explain:
+        with loaded.inference():
+            pixels = chart.lit(pixels, loaded.recipe.explain(loaded.nets, photo, pad=pad))
+    step = Step("classify", loaded.system.name, loaded.card.sha256[:12], {"pad": pad, "explain": explain})
+    try:
+        photo.edited(chart.answered(pixels, found), step).save(job.out, overwrite=options.overwrite or job.in_place)
+    except OutputError as error:
+        if error.code != "exists":  # another process was quicker with the same copy
+            raise
+
+
 def _through(
     options: Options,
     verb: str,
@@ -105,13 +170,18 @@ def _through(
     cells: Callable[[Record], list[list[str]]],
     noun: str,
     headings: Callable[[Record], list[str]] | None = None,
+    more: Record | None = None,
 ) -> int:
-    """Work through the photos of a command: find them, plan the results, do one after the other, say what happened."""
+    """Work through the photos of a command: find them, plan the results, do one after the other, say what happened.
+
+    headings  of a csv, from the first record that has rows; no names where it has none
+    more      what the records of failed and skipped photos have besides the common fields
+    """
     folder = options.out if options.out is not None and os.path.isdir(options.out) else None
     given_folders = {os.path.realpath(name) for name in options.photos}
     outside = folder if folder is not None and os.path.realpath(folder) not in given_folders else None
     jobs, marked = batch.collect(options.photos, outside=outside)
-    if options.edits or options.out is not None:
+    if options.edits or options.draws or options.out is not None:
         where = {"out": options.out, "in_place": options.in_place, "overwrite": options.overwrite}
         jobs = batch.plan(jobs, verb, options.photos, **where)  # type: ignore[arg-type]
     tally = Tally(marked=marked)
@@ -128,7 +198,7 @@ def _through(
 
     def done(job: Job, record: Record | None) -> None:
         if record is None:
-            record = _record(job, None, {})
+            record = _record(job, None, {}) | (more or {})
             record["skipped"] = True
         elif options.edits:
             record["skipped"] = False
@@ -136,14 +206,14 @@ def _through(
             record["out"] = job.out
         report.record(record)
         if not record.get("skipped"):
-            if headings is not None and record["faces"]:
-                report.headings(headings(record))
+            if headings is not None and (names := headings(record)):
+                report.headings(names)
             for row in cells(record):
                 report.row(job.name, *row)
         report.ends()
 
     def failed(job: Job, error: VisagistError, code: str | None = None) -> None:
-        record = _record(job, None, {})
+        record = _record(job, None, {}) | (more or {})
         record["error"] = {"code": code or error.code, "message": str(error)}
         if options.edits:
             record |= {"out": None, "skipped": False}
@@ -152,7 +222,7 @@ def _through(
         report.ends()
 
     def broken(job: Job, error: Exception) -> None:
-        record = _record(job, None, {})
+        record = _record(job, None, {}) | (more or {})
         record["error"] = {"code": "internal", "message": f"{type(error).__name__}: {error}"}
         if options.edits:
             record |= {"out": None, "skipped": False}
@@ -231,9 +301,11 @@ def _face_cells(record: Record) -> list[list[str]]:
 
 
 def _csv_headings(record: Record) -> list[str]:
-    """The columns of a csv of points, as `train --data` reads them."""
+    """The columns of a csv of points, as `train --data` reads them; none for a photo without faces."""
     from visagist.photo.face import POINTS15
 
+    if not record["faces"]:
+        return []
     if record["faces"][0]["scheme"] == "kaggle15":
         return ["file", *(f"{name}_{axis}" for name in POINTS15 for axis in "xy"), "face", "score", "doubt"]
     return ["file", *(f"{axis}{i}" for i in range(68) for axis in "xy")]

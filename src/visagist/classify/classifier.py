@@ -3,7 +3,7 @@
 Input   a photo: the square in its middle, averaged down to 32 x 32 pixels; at the network's door float RGB [B, 3, 32, 32] in
         [-1, 1].
 Output  logits [B, K], one for each of K classes. Softmax is taken once, here, never inside a network.
-Read    window_of and square (photo -> pixels), varied (augmentation), Classifier: answers, classify, measure.
+Read    window_of and square (photo -> pixels), varied (augmentation), Classifier: answers, classify, explain, measure.
 
 Axes: B batch, K classes, H rows, W columns.
 """
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from visagist.classify import occlusion
 from visagist.errors import TrainingError
 from visagist.photo import draw
 from visagist.photo.photo import Photo
@@ -156,6 +157,23 @@ class Classifier(Recipe):
         (scores,) = self.answers(nets["classifier"], square(photo.pixels, pad=pad)[None])
         order = np.argsort(-scores, kind="stable")
         return tuple((self.classes[i], float(scores[i])) for i in order)
+
+    def explain(self, nets: Mapping[str, nn.Module], photo: Photo, *, label: str | None = None, pad: bool = False) -> np.ndarray:
+        """Where the answer comes from: float32 [H, W] over the photo, 1 where hiding costs the class `label` most (default: the
+        likeliest), 0 where it costs nothing or the network does not look."""
+        picture = square(photo.pixels, pad=pad)
+        which = int(self.answers(nets["classifier"], picture[None])[0].argmax()) if label is None else self.classes.index(label)
+        heat = np.clip(occlusion.falls(lambda hidden: self.answers(nets["classifier"], hidden), picture, which), 0, None)
+        heat /= max(float(heat.max()), 1e-6)
+        if pad:
+            (height, width), side = photo.size, max(photo.size)
+            whole = cv2.resize(heat, (side, side), interpolation=cv2.INTER_LINEAR)
+            top, left = (side - height) // 2, (side - width) // 2
+            return np.ascontiguousarray(whole[top : top + height, left : left + width])
+        out = np.zeros(photo.size, np.float32)
+        left, top, side = window_of(photo.size)
+        out[top : top + side, left : left + side] = cv2.resize(heat, (side, side), interpolation=cv2.INTER_LINEAR)
+        return out
 
     def measure(self, nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools) -> dict[str, float]:
         """accuracy, loss (mean of -log p of the right class), n."""
