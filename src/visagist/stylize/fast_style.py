@@ -32,6 +32,7 @@ from visagist.recipe import Batch, Item, Networks, Recipe, Run, Scalars, Stage, 
 from visagist.stylize import canvas
 from visagist.stylize.features import Features, gram
 
+LEAST = 8  # shortest side of a result in pixels
 STRIDE = 4  # sides of pictures are multiples of this inside the network
 MEASURED = 24  # at most so many pictures are measured on
 
@@ -266,7 +267,8 @@ class FastStyle(Recipe):
         PhotoError "too-large" before anything is computed when the memory will not do; it says which size would.
         """
         painter = nets["painter"]
-        height, width = canvas.fitted(photo.size, size or max(photo.size), least=STRIDE)
+        scale = size / max(photo.size) if size else 1.0
+        height, width = (max(LEAST, round(n * scale)) for n in photo.size)
         self._check(height, width, available)
         content = canvas.resized(photo.pixels.astype(np.float32) / 127.5 - 1, (height, width))
         right, below = -width % STRIDE, -height % STRIDE
