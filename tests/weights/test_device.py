@@ -8,6 +8,7 @@ from torch import nn
 
 from visagist.errors import UsageError
 from visagist.weights import device as devices
+from visagist.weights.fused import ConvReLU
 
 Pair = namedtuple("Pair", ["a", "b"])
 
@@ -84,6 +85,19 @@ def test_pixels_can_still_be_optimised():
     net(x)["pair"].a.sum().backward()
     assert x.grad is not None
     assert float(x.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("stride", "dilation", "groups", "bias"), [(1, 1, 1, True), (2, 1, 2, False), (1, 2, 1, True)])
+def test_relu_computed_with_its_convolution_changes_nothing(dtype, stride, dilation, groups, bias):
+    conv = torch.nn.Conv2d(4, 6, 3, stride, 1, dilation, groups, bias).to(dtype).requires_grad_(False)
+    x = torch.randn(2, 4, 9, 12).to(dtype).contiguous(memory_format=torch.channels_last)
+    apart = torch.relu(conv(x))
+    assert torch.equal(ConvReLU.of(conv)(x), apart)
+    y = x.clone().requires_grad_()
+    assert torch.equal(ConvReLU.of(conv)(y), apart)
+    assert torch.autograd.grad(ConvReLU.of(conv)(y).sum(), y)[0].abs().sum() > 0
+    assert (ConvReLU.of(conv)(x.float()) - apart).abs().max() <= 0.05  # as it is called under autocast
 
 
 def test_batch_norm_is_folded_into_the_convolution_before_it():

@@ -71,16 +71,22 @@ def prepare(net: nn.Module, device: torch.device, *, exact: bool = False) -> nn.
 def _fold(net: nn.Module, dtype: torch.dtype) -> None:
     """Multiply every batch norm that follows a convolution in an `nn.Sequential` into the convolution, in place.
 
-    The product is kept in the precision in which it is used, or autocast would convert it at every look.
+    A ReLU behind it is computed with it. The product is kept in the precision in which it is used, or autocast would convert it at
+    every look.
     """
     import torch
     from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    from visagist.weights.fused import ConvReLU
 
     for sequence in [part for part in net.modules() if isinstance(part, torch.nn.Sequential)]:
         for i in range(len(sequence) - 1):
             convolution, norm = sequence[i], sequence[i + 1]
             if type(convolution) is torch.nn.Conv2d and type(norm) is torch.nn.BatchNorm2d and norm.running_var is not None:
-                sequence[i], sequence[i + 1] = fuse_conv_bn_eval(convolution, norm).to(dtype), torch.nn.Identity()
+                folded = fuse_conv_bn_eval(convolution, norm).to(dtype)
+                sequence[i], sequence[i + 1] = folded, torch.nn.Identity()
+                if i + 2 < len(sequence) and type(sequence[i + 2]) is torch.nn.ReLU:
+                    sequence[i], sequence[i + 2] = ConvReLU.of(folded), torch.nn.Identity()
 
 
 def _entering(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
