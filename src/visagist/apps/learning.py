@@ -261,6 +261,12 @@ def evaluate(
     curve: Annotated[
         str | None, typer.Option("--curve", metavar="FILE", help="For points: draw how many faces have at most which error.")
     ] = None,
+    confusion: Annotated[
+        str | None, typer.Option("--confusion", metavar="FILE", help="For classifiers: draw which class is taken for which.")
+    ] = None,
+    mistakes: Annotated[
+        str | None, typer.Option("--mistakes", metavar="FILE", help="For classifiers: draw the most confident wrong answers.")
+    ] = None,
     submission: Annotated[
         str | None,
         typer.Option(
@@ -277,7 +283,9 @@ def evaluate(
     from visagist import api, catalog
 
     row = catalog.system(system)
-    _check_curve(curve, row.verb)
+    _check_picture(curve, row.verb, "landmarks", "an error curve")
+    _check_picture(confusion, row.verb, "classify", "a confusion matrix")
+    _check_picture(mistakes, row.verb, "classify", "a sheet of mistakes")
     if submission is not None:
         _check_new(submission)
     with redirect_stdout(sys.stderr):  # whatever a library prints, stdout holds the object and nothing else
@@ -287,9 +295,9 @@ def evaluate(
             raise UsageError(what, code="wrong-system", path=loaded.file)
         if submission is not None and not hasattr(loaded.recipe, "predict"):
             raise UsageError(f"{row.name} does not find the points that a submission has", code="no-submission")
+        from visagist.training import evaluate as found
         from visagist.training.data.pictures import warm
         from visagist.training.data.readers import read
-        from visagist.training.evaluate import error_curve, measured, printed
 
         _torch_settings(threads, seed)
 
@@ -307,27 +315,35 @@ def evaluate(
             items = []  # a submission needs no labels
         with waiting(f"measuring {system} on {len(items)} items", quiet):
             finds = None if row.verb == "detect" else find
-            figures = measured(loaded.recipe, loaded.nets, items, finder=finds) if items else {"rmse_96": math.nan, "n": 0}
-            shown = printed(figures if rows is None else {**figures, "n_submission": rows})
-        if curve is not None:
-            from visagist.photo.photo import Photo
+            figures = found.measured(loaded.recipe, loaded.nets, items, finder=finds) if items else {"rmse_96": math.nan, "n": 0}
+            shown: dict[str, Any] = dict(found.printed(figures if rows is None else {**figures, "n_submission": rows}))
+            if row.verb == "classify":
+                shown["per_class"] = found.per_class(loaded.recipe, items, figures)
+        drawings = (
+            (curve, lambda: found.error_curve({system: figures})),
+            (confusion, lambda: found.confusion_picture(loaded.recipe, items, figures)),
+            (mistakes, lambda: found.worst_mistakes(loaded.recipe, items, figures)),
+        )
+        for path, draw in drawings:
+            if path is not None:
+                from visagist.photo.photo import Photo
 
-            Photo.of(error_curve({system: figures})).save(curve)
+                Photo.of(draw()).save(path)
     print(as_json(shown), flush=True)
     return 0
 
 
-def _check_curve(curve: str | None, verb: str) -> None:
-    """What would keep the curve from being drawn is said before anything is measured."""
+def _check_picture(path: str | None, verb: str, wanted: str, what: str) -> None:
+    """What would keep a picture from being drawn is said before anything is measured."""
     from visagist.photo.encoding import FORMATS
 
-    if curve is None:
+    if path is None:
         return
-    if verb != "landmarks":
-        raise UsageError("only systems for landmarks have an error curve", code="no-curve")
-    if os.path.splitext(curve)[1].lower() not in FORMATS:
-        raise UsageError("a picture is written as .jpg, .png, .webp or .tif", code="usage", path=curve)
-    _check_new(curve)
+    if verb != wanted:
+        raise UsageError(f"only systems for {wanted} have {what}", code="no-curve" if wanted == "landmarks" else "no-picture")
+    if os.path.splitext(path)[1].lower() not in FORMATS:
+        raise UsageError("a picture is written as .jpg, .png, .webp or .tif", code="usage", path=path)
+    _check_new(path)
 
 
 def _check_new(path: str) -> None:

@@ -1,10 +1,10 @@
-"""Measure networks on labelled items: what `visagist evaluate` prints, and the picture of the errors that it draws."""
+"""Measure networks on labelled items: what `visagist evaluate` prints, and the pictures of errors that it draws."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visagist.errors import TrainingError, UsageError
 from visagist.recipe import Item, Recipe, Tools
@@ -98,3 +98,60 @@ def error_curve(figures: Mapping[str, Mapping[str, float]], measure: str = "nme_
         across="point error, % of the face's size",
         up="faces with at most this error, %",
     )
+
+
+def per_class(recipe: Any, items: Sequence[Item], figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Share of right answers for the pictures of each class, in the order of the classes; None where there are none.
+
+    recipe, items, figures  a classifier's, as `measured` was given them and gave them
+    """
+    counts = _confusion(recipe, items, figures)
+    of_class = counts.sum(1)
+    return {
+        name: float(counts[i, i] / of_class[i]) if of_class[i] else None for i, name in enumerate(recipe.classes)
+    }  # fmt: skip
+
+
+def confusion_picture(recipe: Any, items: Sequence[Item], figures: Mapping[str, float]) -> np.ndarray:
+    """Which class is taken for which, uint8 [H, W, 3]; arguments as `per_class`."""
+    from visagist.photo.chart import matrix
+
+    return matrix(_confusion(recipe, items, figures), recipe.classes)
+
+
+def worst_mistakes(recipe: Any, items: Sequence[Item], figures: Mapping[str, float], most: int = 40) -> np.ndarray:
+    """The pictures that were taken for something else with the greatest confidence, uint8 [H, W, 3]; arguments as `per_class`.
+
+    Under each what it was taken for, with the probability, and what it shows. UsageError "no-mistakes" when all answers are right.
+    """
+    import numpy as np
+
+    from visagist.photo.draw import sheet
+
+    shares = _shares(figures)
+    labels = np.array([recipe.label_of(item) for item in items])
+    taken = shares.argmax(1)
+    wrong = np.flatnonzero(taken != labels)
+    wrong = wrong[np.argsort(-shares[wrong, taken[wrong]], kind="stable")][:most]
+    if not wrong.size:
+        raise UsageError("every answer is right", code="no-mistakes", hint="leave the sheet of mistakes out")
+    captions = [f"{recipe.classes[taken[i]]} {shares[i, taken[i]]:.0%}, is {recipe.classes[labels[i]]}" for i in wrong]
+    title = f"{len(wrong)} of {int((taken != labels).sum())} mistakes in {len(items)} pictures"
+    return sheet([items[i].photo.pixels for i in wrong], captions, columns=8, cell=(160, 200), title=title)
+
+
+def _confusion(recipe: Any, items: Sequence[Item], figures: Mapping[str, float]) -> np.ndarray:
+    from visagist.training.metrics import confusion
+
+    return confusion(_shares(figures), [recipe.label_of(item) for item in items])
+
+
+def _shares(figures: Mapping[str, float]) -> np.ndarray:
+    """The probabilities [N, K] behind a classifier's accuracy."""
+    from visagist.training.metrics import Figure
+
+    figure = figures.get("accuracy")
+    values = figure.values if isinstance(figure, Figure) else None
+    if values is None:
+        raise UsageError("this system does not tell classes apart", code="no-classes")
+    return values
