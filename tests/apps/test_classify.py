@@ -180,6 +180,13 @@ def test_training_by_command_from_binary_files_takes_their_classes(run: Callable
     assert card["trained_on"] == [{"set": "set", "fold": "train", "count": 40, "licence": "not stated"}]
 
 
+def test_summaries_are_printed_and_only_of_chains(run: Callable[..., Outcome]) -> None:
+    done = run("models", "--summary", "cifar-conv2")
+    assert done.code == 0 and done.out.endswith("Total params: 206,910\nTrainable params: 206,910\nNon-trainable params: 0\n")
+    assert "Total params: 592,554" in run("models", "--summary", "cifar-cnn").out
+    assert run("models", "--summary", "yolo").code == 2 and run("models", "--summary", "vgg").code == 2
+
+
 def test_one_class_is_too_few(run: Callable[..., Outcome]) -> None:
     Path("set").mkdir()
     cifar.write(Path("set/data_batch_1.bin"), [3] * 4, np.zeros((4, 3, 32, 32), np.uint8))

@@ -288,10 +288,17 @@ def doctor(
 
 
 @app.command()
-def models(json: Annotated[bool, typer.Option("--json", help="One JSON object per system and line.")] = False) -> int:
+def models(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per system and line.")] = False,
+    summary: Annotated[
+        str | None, typer.Option("--summary", metavar="SYSTEM", help="Instead: the layers of a classifier, as Keras prints them.")
+    ] = None,
+) -> int:
     """List the systems: bundled weights, licence, measured figures."""
     from visagist.apps import doctor as office
 
+    if summary is not None:
+        return office.summary(summary)
     return office.models(json=json)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visagist.apps.report import as_json, complain, printable
-from visagist.errors import PhotoError, VisagistError, WeightsError
+from visagist.errors import PhotoError, UsageError, VisagistError, WeightsError
 
 if TYPE_CHECKING:
     from visagist.weights.card import WeightsCard
@@ -85,6 +85,18 @@ def models(*, json: bool) -> int:
     for failure in failures:
         complain(failure)
     return WeightsError.exit_code if failures else 0
+
+
+def summary(system: str) -> int:
+    """The layers of a system's network with their shapes and parameters, where it is a chain of layers. Imports its room."""
+    from visagist import catalog
+
+    recipe = catalog.recipe(system)
+    if not hasattr(recipe, "summary"):
+        shown = ", ".join(row.name for row in catalog.SYSTEMS.values() if row.verb == "classify")
+        raise UsageError(f"{system} is no single chain of layers", code="no-summary", hint=f"there is a summary of {shown}")
+    print(recipe.summary(), flush=True)
+    return 0
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from visagist.classify import occlusion
+from visagist.classify.summary import summary
 from visagist.errors import TrainingError
 from visagist.photo import draw
 from visagist.photo.photo import Photo
@@ -137,6 +138,11 @@ class Classifier(Recipe):
         """
         epoch = int(run.progress * max(1, run.stage.epochs))
         return batch["side"] if epoch % 2 else ~batch["side"]
+
+    def summary(self) -> str:
+        """The network's layers, shapes and parameters as Keras prints them."""
+        with torch.random.fork_rng(devices=[]):  # it is made for this alone
+            return summary(self.networks()["classifier"])
 
     # use
 
