@@ -65,6 +65,12 @@ class System:
         return next(iter(self.files.values()), None)
 
 
+# Names of paintings: of their pictures, and of the networks that paint like them.
+PAINTINGS = ("starry-night", "the-scream", "shipwreck", "woman-with-hat")
+# Style transfer as the program style-transfer (fzliu, 2015) does it.
+PROGRAM = {"iterations": 512, "guard": 0.0, "style_scale": 1.2, "gram": "seed", "balance": False, "method": "scipy"}
+PROGRAM = {**PROGRAM, "memory": 8, "coarsest": 0}
+BROUGHT = ("vgg19", "vgg16", "googlenet", "caffenet", "squeezenet1_1")  # feature networks whose weights a user brings
 # How the CNN of the ladder trains in the presets `schedule` and `better`.
 FASTER = {"batch": 64, "rate": 2e-3, "decay": 0.01, "falling": True, "mirror": True, "shift": 2, "average": 0.998}
 LONGER = {**FASTER, "batch": 128, "epochs": 30, "shift": 4, "smoothing": 0.1, "held": 5000}
@@ -145,11 +151,30 @@ SYSTEMS: dict[str, System] = {
             },
         ),
         System(
+            name="gatys",
+            verb="stylize",
+            paper="Gatys, Ecker, Bethge: Image Style Transfer Using Convolutional Neural Networks. CVPR 2016",
+            presets={
+                "default": ("visagist.stylize.gatys:Gatys", {}),
+                "seed": ("visagist.stylize.gatys:Gatys", PROGRAM),
+                "demo": (
+                    "visagist.stylize.gatys:Gatys",
+                    PROGRAM | {"lengths": (360, 512), "counts": (32, 16), "ratios": (2e3, 2e4)},
+                ),
+            },
+        ),
+        System(
+            name="features",
+            verb="stylize",
+            paper="VGG (ICLR 2015), GoogLeNet (CVPR 2015), CaffeNet (NeurIPS 2012), SqueezeNet 1.1 (2016); a user's own weights",
+            presets={name: ("visagist.stylize.brought:FeatureNetwork", {"network": name}) for name in BROUGHT},
+        ),
+        System(
             name="fast-style",
             verb="stylize",
             paper="Johnson, Alahi, Fei-Fei: Perceptual Losses for Real-Time Style Transfer and Super-Resolution. ECCV 2016",
             presets={"default": ("visagist.stylize.fast_style:FastStyle", {})},
-            variants=("starry-night", "the-scream", "shipwreck", "woman-with-hat"),
+            variants=PAINTINGS,
         ),
         System(
             name="cifar-best",
@@ -203,6 +228,16 @@ class Loaded:
         import torch
 
         return torch.inference_mode()
+
+    @property
+    def half(self) -> bool:
+        """Whether bfloat16 is quicker than float32 where the networks are."""
+        return devices.quick_bfloat16(self.device)
+
+    @property
+    def available(self) -> float:
+        """Bytes of memory that are free there, less a reserve."""
+        return devices.available(self.device)
 
 
 def system(name: str) -> System:
@@ -280,6 +315,26 @@ def load(name: str | os.PathLike[str], device: str = "auto", *, verb: str | None
         loaded = _cache[key][1]
     _check_verb(loaded.system, verb, str(name))
     return loaded
+
+
+def features(name: str | os.PathLike[str], device: str = "auto") -> Loaded:
+    """A feature network under the net name "features", by name, path or run folder. WeightsError, UsageError "wrong-verb"."""
+    text = os.fspath(name)
+    if text in BROUGHT and not os.path.exists(text):
+        text = f"./{text}{store.SUFFIX}"
+        if not os.path.isfile(text):
+            hint = f"make it with `visagist convert FILE --network {name}`, or name another place with --features PATH"
+            raise WeightsError(f"the weights of {name} do not come with visagist", code="missing", path=text, hint=hint)
+    loaded = load(text, device, verb="stylize")
+    if "features" not in loaded.nets:
+        hint = f"choose perceptual, {', '.join(BROUGHT)}, or a weights file of one of them"
+        raise UsageError(f"{os.fspath(name)[:80]} is {loaded.system.name}, not a feature network", code="wrong-verb", hint=hint)
+    return loaded
+
+
+def painting(name: str) -> Path:
+    """The picture of a painting that came with the package, by its name."""
+    return Path(__file__).parent / "stylize" / "paintings" / f"{name}.jpg"
 
 
 def forget() -> None:

@@ -191,10 +191,9 @@ def test_the_recipe_makes_the_network_and_cannot_be_trained() -> None:
     assert isinstance(nets["features"], SqueezeNet)
     with pytest.raises(TrainingError, match="convert"):
         FeatureNetwork().stages()
-    for wrong in ({"network": "vgg11"}, {"network": "caffenet"}):
+    assert isinstance(FeatureNetwork(network="caffenet").networks()["features"], CaffeNet)
+    for network, convention in (("vgg11", ""), ("caffenet", "torchvision"), ("vgg16", "keras")):
         with pytest.raises(ValueError, match=r"choose|caffe"):
-            FeatureNetwork(**wrong)
-    with pytest.raises(ValueError, match="convention"):
-        FeatureNetwork(convention="keras").networks()
+            FeatureNetwork(network=network, convention=convention)
     with pytest.raises(ValueError, match="pool"):
         FeatureNetwork(pools="min").networks()

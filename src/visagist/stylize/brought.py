@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from visagist.errors import TrainingError, WeightsError
 from visagist.recipe import Networks, Recipe, Stage
-from visagist.stylize.features import INCEPTIONS, VGG16, VGG19, CaffeNet, Foreign, GoogLeNet, SqueezeNet
+from visagist.stylize.features import CONVENTIONS, INCEPTIONS, VGG16, VGG19, CaffeNet, Foreign, GoogLeNet, SqueezeNet
 
 NETWORKS: Mapping[str, Callable[..., Foreign]] = {
     "vgg19": VGG19,
@@ -39,7 +39,7 @@ class FeatureNetwork(Recipe):
     """One of these networks with weights that a user brought. Nothing to train: `visagist convert` makes the weights file."""
 
     network: str = "vgg19"
-    convention: str = "torchvision"  # of colours and details: that of whoever trained the weights
+    convention: str = ""  # of colours and details, that of the trainers: torchvision (default) or caffe (default of caffenet)
     pools: str = "max"  # or "average", which Gatys et al. find smoother (their section 2); the weights are the same
 
     ships: ClassVar[tuple[str, ...]] = ("features",)
@@ -47,11 +47,14 @@ class FeatureNetwork(Recipe):
     def __post_init__(self) -> None:
         if self.network not in NETWORKS:
             raise ValueError(f"there is no feature network {self.network!r}, choose {', '.join(NETWORKS)}")
-        if self.network == "caffenet" and self.convention != "caffe":
+        if self.convention not in ("", *CONVENTIONS):
+            raise ValueError(f"there is no convention {self.convention!r}, choose {' or '.join(CONVENTIONS)}")
+        if self.network == "caffenet" and self.convention == "torchvision":
             raise ValueError("weights of caffenet exist in the convention caffe only")
 
     def networks(self) -> Networks:
-        return {"features": NETWORKS[self.network](convention=self.convention, pools=self.pools)}
+        convention = self.convention or ("caffe" if self.network == "caffenet" else "torchvision")
+        return {"features": NETWORKS[self.network](convention=convention, pools=self.pools)}
 
     def stages(self) -> tuple[Stage, ...]:
         hint = "bring weights with `visagist convert`, or train the system perceptual"

@@ -41,7 +41,8 @@ def content_term(features: Tensor, target: Tensor, weights: Tensor | None = None
     """
     difference = features - target
     gradient = difference if weights is None else difference * weights.to(difference)
-    return (gradient.float() * difference.float()).sum() / 2, gradient
+    exact = torch.promote_types(features.dtype, torch.float32)
+    return (gradient.to(exact) * difference.to(exact)).sum() / 2, gradient
 
 
 def gram_sum(features: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -60,17 +61,18 @@ def gram_sum(features: Tensor, weights: Tensor | None = None) -> Tensor:
     return parts.float().sum(0) + rest
 
 
-def style_term(products: Tensor, target: Tensor, positions: float, scale: float) -> tuple[Tensor, Tensor]:
+def style_term(products: Tensor, target: Tensor, positions: float, form: str = "normalised") -> tuple[Tensor, Tensor]:
     """Squared difference of Gram matrices over 4 C² M², and the matrix D with which its gradient is D F (paper, equations 4 to 6).
 
     products   G = F F^T [C, C], summed over the positions
-    target     G_s [C, C], what it should be
-    positions  M in the loss, that of the generated picture also where the target has another number of them
-    scale      factor on the target: 1 as the program has it, M of the generated picture over M of the style to compare averages
+    target     G_s [C, C], what it should be: a sum too in the form "seed", an average in the form "normalised", where it is scaled
+               by M; M² then falls out
+    positions  M of the generated picture
     """
-    channels = len(products)
-    difference = products - target * scale
-    return difference.square().sum() / (4 * channels**2 * positions**2), difference / (channels**2 * positions**2)
+    area = 1.0 if form == "seed" else positions
+    difference = products / area - target
+    constant = area**2 / (len(products) ** 2 * positions**2)
+    return constant / 4 * difference.square().sum(), constant / area * difference
 
 
 def style_gradient(features: Tensor, matrix: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -172,7 +174,7 @@ class Objective:
         for name, weight in self.weights.style.items():
             summed, count = products[name]
             factor = self.weights.ratio * weight * self.factors[name]
-            loss, matrix = style_term(summed, self.grams[name], count, 1.0 if self.form == "seed" else count)
+            loss, matrix = style_term(summed, self.grams[name], count, self.form)
             losses[f"style {name}"], matrices[name] = factor * loss, factor * matrix
         return matrices
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visagist.errors import UsageError
@@ -39,6 +41,34 @@ def quick_bfloat16(device: torch.device) -> bool:
     # oneDNN answers True on every AVX-512 machine, native or not; the instruction sets decide.
     native = any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return native and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def available(device: torch.device) -> float:
+    """Bytes of memory that may be used there: four fifths of what is free, infinite where nobody knows."""
+    import torch
+
+    if device.type == "cuda":
+        return 0.8 * torch.cuda.mem_get_info(device)[0]
+    found = [_free_of_system(), _free_of_group()]
+    return 0.8 * min(found)
+
+
+def _free_of_system() -> float:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return float(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux
+        return math.inf
+
+
+def _free_of_group() -> float:
+    """Where a container has a limit of its own (control groups, version 2)."""
+    try:
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii").strip() for name in ("max", "current"))
+        return math.inf if limit == "max" else max(0.0, float(limit) - float(used))
+    except (OSError, ValueError):
+        return math.inf
 
 
 def prepare(net: nn.Module, device: torch.device, *, exact: bool = False) -> nn.Module:
