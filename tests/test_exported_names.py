@@ -17,7 +17,7 @@ def test_the_names_are_sorted_and_there():
     assert dir(visagist) == visagist.__all__
     for name in visagist.__all__:
         assert getattr(visagist, name) is not None
-    for name in ("classify", "detect", "landmarks", "makeup", "load", "train", "evaluate"):
+    for name in ("classify", "detect", "landmarks", "makeup", "stylize", "load", "train", "evaluate"):
         assert callable(getattr(visagist, name))
         assert getattr(visagist, name).__doc__
 
@@ -36,7 +36,7 @@ def test_the_public_names():
             "VisagistError",
             "WeightsError",
         ),
-        *("__version__", "classify", "detect", "evaluate", "landmarks", "load", "makeup", "train"),
+        *("__version__", "classify", "detect", "evaluate", "landmarks", "load", "makeup", "stylize", "train"),
     ]
 
 

@@ -6,9 +6,10 @@ pixels of the whole upright photo; faces are numbered from 1 by falling area. Ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -134,6 +135,84 @@ def classify(
     return found[:top]
 
 
+def stylize(
+    photo: PhotoLike,
+    style: PhotoLike | Sequence[PhotoLike] = (),
+    *,
+    model: str | None = None,
+    features: str = "perceptual",
+    preset: str | None = None,
+    size: int = 512,
+    colour: Literal["style", "keep", "match"] = "style",
+    shares: Sequence[float] = (),
+    faces: Sequence[Face] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Callable[[Any], bool | None] | None = None,
+    **settings: Any,
+) -> Photo:
+    """Repaint a photo in the manner of a painting.
+
+    photo     Photo, path, or uint8 array [H, W, 3]
+    style     a picture as photo is, several of them, or the name of a painting (`catalog.PAINTINGS`); a file wins over a name
+    model     "gatys" optimises the picture for any style, for minutes; "fast-style", or the path of its weights, paints at once,
+              but only what it was trained for. Default: fast-style for a name, gatys for pictures
+    features  for gatys: "perceptual", or the feature network a user brought, by name (vgg19) or path
+    preset    for gatys: "default", "seed" or "demo"
+    size      longer side of the result in pixels, 0 for the photo's own
+    colour    "keep" keeps the photo's, "match" (gatys) recolours the style like the photo first
+    shares    for several styles: how much of each
+    faces     for gatys: which faces to keep more of; default: all that `landmarks` finds, where `guard` is not 0
+    seed      of the noise of `init="noise"`
+    progress  for gatys: is told after every iteration (`stylize.gatys.Progress`); True ends the run there
+    settings  for gatys: any field of `stylize.gatys.Gatys`: iterations, ratio, init, guard, style_scale and so on
+
+    Returns the painting with the step added to its history. Ctrl-C ends a gatys run early with what there is so far. PhotoError
+    "too-large" says which size would fit into memory; other errors as `detect`.
+
+    >>> visagist.stylize("me.jpg", "starry-night").save("me.stylize.jpg")
+    """
+    photo = as_photo(photo)
+    styles = list(style) if isinstance(style, Sequence) and not isinstance(style, str) else [style]
+    if model is None:
+        model = "fast-style" if len(styles) == 1 and catalog.painting(styles[0]) else "gatys"
+    if model != "gatys":
+        return _painted_at_once(photo, styles, model, size, colour, device, {"preset": preset, "shares": shares, **settings})
+    recipe: Any = catalog.recipe("gatys", preset, size=size, colour=colour, **settings)
+    if not styles:
+        raise UsageError("no style is given", code="usage", hint="name a picture or one of " + ", ".join(catalog.PAINTINGS))
+    pictures = [_on_white(as_photo(catalog.painting(one) or one)) for one in styles]
+    loaded = catalog.features(features, device)
+    if faces is None:
+        faces = landmarks(photo, device=device) if recipe.guard else ()
+    pixels: np.ndarray = recipe.stylize(
+        loaded.nets, photo, pictures, shares=shares, faces=faces, seed=seed, half=loaded.half, available=loaded.available,
+        progress=progress,
+    )  # fmt: skip
+    told = {"features": loaded.system.name, "style": _names(styles), "size": size, "colour": colour, **settings}
+    return photo.edited(pixels, Step("stylize", "gatys", loaded.card.sha256[:12], _scalars(told)))
+
+
+def _painted_at_once(
+    photo: Photo, styles: Sequence[PhotoLike], model: str, size: int, colour: str, device: str, others: Mapping[str, Any]
+) -> Photo:
+    """`stylize` by a network that paints in one way: the one of this model, or of the painting of this name."""
+    if wrong := [name for name, value in others.items() if value]:
+        raise UsageError(f"{wrong[0]} is a setting of gatys", code="usage", hint="leave it out, or choose the model gatys")
+    if model == "fast-style":
+        if len(styles) != 1 or not isinstance(styles[0], str) or styles[0] not in catalog.PAINTINGS:
+            hint = f"it paints like {', '.join(catalog.PAINTINGS)}; gatys takes any picture, `visagist train fast-style` learns one"
+            raise UsageError("fast-style needs the name of a painting", code="usage", hint=hint)
+        model = f"fast-style-{styles[0]}"
+    loaded = catalog.load(model, device, verb="stylize")
+    if "painter" not in loaded.nets:
+        raise UsageError(f"{model[:80]} is {loaded.system.name}, which does not paint", code="wrong-verb", hint="choose gatys")
+    with loaded.inference():
+        pixels: np.ndarray = loaded.recipe.stylize(loaded.nets, photo, size=size, colour=colour, available=loaded.available)
+    settings = _scalars({"style": _names(styles), "size": size, "colour": colour})
+    return photo.edited(pixels, Step("stylize", loaded.system.name, loaded.card.sha256[:12], settings))
+
+
 def choose(faces: Sequence[Face], face: int | str | None = "all") -> tuple[Face, ...]:
     """The faces meant by "all", "largest" or a number from 1; None means the only one there is.
 
@@ -165,6 +244,24 @@ def as_photo(photo: PhotoLike) -> Photo:
             raise UsageError(what, code="usage", hint="give uint8 RGB of shape [H, W, 3]")
         return Photo.of(photo)
     return Photo.open(fspath(photo))
+
+
+def _on_white(photo: Photo) -> np.ndarray:
+    """Pixels uint8 [H, W, 3]; what is transparent shows white."""
+    if photo.alpha is None:
+        return photo.pixels
+    alpha = photo.alpha[:, :, None] / np.float32(255)
+    return np.rint(photo.pixels * alpha + 255 * (1 - alpha)).astype(np.uint8)
+
+
+def _names(styles: Sequence[PhotoLike]) -> str:
+    """What the styles are called: names of files without their folders."""
+    return ", ".join("array" if isinstance(s, Photo | np.ndarray) else os.path.basename(fspath(s)) for s in styles)
+
+
+def _scalars(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool | None]:
+    """Settings as metadata hold them: anything that is no scalar as text."""
+    return {name: value if isinstance(value, str | int | float | None) else str(value) for name, value in settings.items()}
 
 
 def _within(value: float, name: str) -> None:

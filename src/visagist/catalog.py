@@ -65,8 +65,7 @@ class System:
         return next(iter(self.files.values()), None)
 
 
-# Names of paintings: of their pictures, and of the networks that paint like them.
-PAINTINGS = ("starry-night", "the-scream", "shipwreck", "woman-with-hat")
+PAINTINGS = ("starry-night", "the-scream", "shipwreck", "woman-with-hat")  # their pictures, and networks that paint like them
 # Style transfer as the program style-transfer (fzliu, 2015) does it.
 PROGRAM = {"iterations": 512, "guard": 0.0, "style_scale": 1.2, "gram": "seed", "balance": False, "method": "scipy"}
 PROGRAM = {**PROGRAM, "memory": 8, "coarsest": 0}
@@ -332,9 +331,10 @@ def features(name: str | os.PathLike[str], device: str = "auto") -> Loaded:
     return loaded
 
 
-def painting(name: str) -> Path:
-    """The picture of a painting that came with the package, by its name."""
-    return Path(__file__).parent / "stylize" / "paintings" / f"{name}.jpg"
+def painting(name: object) -> Path | None:
+    """The picture of the painting of this name; None for another name, or where there is a file of this name."""
+    known = isinstance(name, str) and name in PAINTINGS and not os.path.exists(name)
+    return Path(__file__).parent / "stylize" / "paintings" / f"{name}.jpg" if known else None
 
 
 def forget() -> None:

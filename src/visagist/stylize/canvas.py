@@ -5,7 +5,7 @@ Paper   sizes, the noise and its spectrum, the mixed start: the program style-tr
 Input   pictures float32 [H, W, 3] in [-1, 1], RGB; faces as `Face`.
 Output  sizes (height, width), pictures, masks float32 [H, W] in 0..1.
 Differs from the program: sizes have a limit of pixels, or a panorama would grow beyond reason.
-Read    fitted, resized, noise, recoloured, with_colours_of, face_mask.
+Read    fitted, resized, floated, noise, recoloured, with_colours_of, face_mask.
 """
 
 from __future__ import annotations
@@ -44,6 +44,14 @@ def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     shrinks = size[0] * size[1] < picture.shape[0] * picture.shape[1]
     out = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     return np.clip(out, -1, 1)
+
+
+def floated(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pixels uint8 [H, W, 3] as float32 in [-1, 1], made smaller first where they are larger than `size` (height, width)."""
+    if pixels.shape[0] > size[0] and pixels.shape[1] > size[1]:  # a large photo as float would take four times its memory
+        pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+    out: np.ndarray = pixels.astype(np.float32) / np.float32(127.5) - 1
+    return out
 
 
 def noise(size: tuple[int, int], power: float, rng: np.random.Generator) -> np.ndarray:

@@ -160,18 +160,18 @@ class Gatys(Recipe):
         net = nets["features"]
         assert isinstance(net, Features)
         scales = self.scales(self.size or max(photo.size))
-        parts = _shares(shares, len(styles))
-        device = next(net.parameters()).device
+        shares = _shares(shares, len(styles))
         content_layers, style_layers = self.layers(net)
+        device = next(net.parameters()).device
         reader = Reader(net, {**content_layers, **style_layers}, torch.bfloat16 if half else torch.float32, device)
         finest = canvas.fitted(photo.size, scales[-1][0], least=net.least)
         tile = self._tile(reader, finest, available)
-        content = _to_float(photo.pixels)
-        wanted = [_to_float(style) for style in styles]
+        content = canvas.floated(photo.pixels, finest)
+        wanted = [canvas.floated(style, self.style_size(style.shape[:2], scales[-1][0])) for style in styles]
         if self.colour != "style":
             wanted = [canvas.recoloured(style, content) for style in wanted]
         rng = np.random.default_rng(seed)
-        return _Painting(self, net, reader, tile, content, wanted, parts, faces, rng, progress).run(scales)
+        return _Painting(self, net, reader, tile, photo.size, content, wanted, shares, faces, rng, progress).run(scales)
 
     def layers(self, net: Features) -> tuple[Mapping[str, float], Mapping[str, float]]:
         """Weights of the content layers and of the style layers of this network. UsageError for a layer it does not have."""
@@ -183,6 +183,11 @@ class Gatys(Recipe):
             dict.fromkeys(names, 1 / len(names)) if names else {} for names in (self.content_layers, self.style_layers)
         )
         return content or net.content, style or net.style
+
+    def style_size(self, size: tuple[int, int], long: int, least: int = 1) -> tuple[int, int]:
+        """(height, width) of a style for a result whose longer side is `long`."""
+        height, width = canvas.fitted(size, long)
+        return max(least, round(height * self.style_scale)), max(least, round(width * self.style_scale))
 
     def memory_for(self, reader: Reader, size: tuple[int, int], tile: int) -> float:
         """Bytes that a picture of this size (height, width) takes, read in tiles of this side: L-BFGS's memory and one tile."""
@@ -216,6 +221,7 @@ class _Painting:
     net: Features
     reader: Reader
     tile: int
+    photo_size: tuple[int, int]
     content: np.ndarray
     styles: Sequence[np.ndarray]
     shares: Sequence[float]
@@ -227,7 +233,7 @@ class _Painting:
 
     def run(self, scales: Sequence[tuple[int, int, float]]) -> np.ndarray:
         """From the coarsest size to the finest. What an interrupt leaves is brought to the finest size."""
-        self.sizes = [canvas.fitted(self.content.shape[:2], long, least=self.net.least) for long, _, _ in scales]
+        self.sizes = [canvas.fitted(self.photo_size, long, least=self.net.least) for long, _, _ in scales]
         self.work = [count * h * w for (_, count, _), (h, w) in zip(scales, self.sizes)]
         self.began = time.monotonic()
         self.picture = self._first(self.sizes[0], scales[0][0])
@@ -257,11 +263,7 @@ class _Painting:
         recipe, size = self.recipe, self.sizes[number]
         styles = []
         for style, share in zip(self.styles, self.shares):
-            same = canvas.fitted(style.shape[:2], long)
-            fitting = (
-                max(self.net.least, round(same[0] * recipe.style_scale)),
-                max(self.net.least, round(same[1] * recipe.style_scale)),
-            )
+            fitting = recipe.style_size(style.shape[:2], long, self.net.least)
             styles.append((self._tensor(canvas.resized(style, fitting)), share))
         objective = Objective(
             self.reader, self._tensor(canvas.resized(self.content, size)), styles, self._weights(size, ratio),
@@ -284,7 +286,7 @@ class _Painting:
     def _weights(self, size: tuple[int, int], ratio: float) -> Weights:
         recipe, mask = self.recipe, None
         if self.faces and recipe.guard:
-            scale = (size[0] / self.content.shape[0], size[1] / self.content.shape[1])
+            scale = size[0] / self.photo_size[0], size[1] / self.photo_size[1]
             mask = torch.from_numpy(canvas.face_mask(self.faces, size, scale)).to(self.reader.device)
         content, style = recipe.layers(self.net)
         return Weights(content, style, ratio * (RELATIVE if recipe.balance else 1), recipe.smooth, mask, recipe.guard)
@@ -313,12 +315,6 @@ class _Painting:
     def _tensor(self, picture: np.ndarray) -> Tensor:
         """[1, 3, h, w] on the device, for a picture [h, w, 3]."""
         return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].to(self.reader.device)
-
-
-def _to_float(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] -> float32 in [-1, 1]."""
-    out: np.ndarray = pixels.astype(np.float32) / np.float32(LEVELS) - 1
-    return out
 
 
 def _shares(given: Sequence[float], count: int) -> list[float]:
