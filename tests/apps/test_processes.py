@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from visagist.photo.photo import Photo
+from visagist.training.data import cifar
 
 Write = Callable[..., Path]
 FAKED = Path(__file__).with_name("faked.py")
@@ -69,6 +71,22 @@ def test_a_stopped_batch_keeps_what_is_finished_and_a_rerun_does_the_rest(photos
     assert results() == photos
     assert {name: Path("out", name).read_bytes() for name in finished} == kept
     assert not list(Path("out").glob(".*"))
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no process groups")
+def test_a_training_whose_whole_group_is_stopped_saves_and_says_so(here: Path) -> None:
+    Path("set").mkdir()
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
+    cifar.write(Path("set/data_batch_1.bin"), [i % 4 for i in range(64)], pictures)
+    options = ["--data", "set", "--out", "run", "--epochs", "1000000", "--workers", "1"]
+    command = [sys.executable, "-m", "visagist", "train", "cifar-dense", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stderr is not None and b"learn" in process.stderr.readline()  # it is at work
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in err and b"[internal]" not in err
+    assert Path("run/checkpoint.safetensors").exists() and not Path("run/weights.safetensors").exists()
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly(photos: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -128,4 +129,6 @@ def _quiet_worker(number: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torch ends workers so
+    if hasattr(os, "setpgrp"):  # what stops a whole group (timeout, a batch system) reaches the parent alone, who ends in order
+        os.setpgrp()
