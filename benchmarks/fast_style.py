@@ -1,4 +1,4 @@
-"""The fast painter against the network of the paper, as it is commonly written: time and memory for a photo, and for a training step.
+"""The fast painter against the network of the paper as it is commonly written: time and memory for a photo, time of a training step.
 
     python benchmarks/fast_style.py [--model fast-style-starry-night] [--sizes 256 512 1024] [--repeats 7] [--threads N] [--train]
 
@@ -6,9 +6,9 @@
 transposed 3x3, 9x9; 1,679,235 parameters, float32, as one calls it without further thought. `ours` is what `visagist stylize` runs,
 photo in, uint8 out, resizing included; without weights, or with --model none, freshly drawn ones, which take as long.
 
-Prints JSON: for each size (square photographs, skimage's astronaut) the median seconds of both, in turns, and their ratio; by how many
-megabytes a process of its own grows; with --train, seconds of one training step of ours with the bundled feature network and of
-its parts. Seconds are of the clock: both use all threads, so keep the machine free.
+Prints JSON: for each size (square photographs, skimage's astronaut) the median seconds of both, in turns, and their ratio; by how
+many megabytes a process of its own grows; with --train, seconds of one training step of ours with the bundled feature network
+and of its parts. Seconds are of the clock: both use all threads, so keep the machine free.
 """
 
 from __future__ import annotations
