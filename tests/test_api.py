@@ -84,14 +84,14 @@ def pixels():
 
 
 def test_each_function_fits_on_a_page():
-    for verb in ("detect", "landmarks", "makeup"):
+    for verb in ("detect", "landmarks", "makeup", "stylize", "classify"):
         lines = inspect.getsource(getattr(api, verb)).splitlines()
         doc = inspect.getdoc(getattr(api, verb)) or ""
         assert len(lines) - len(doc.splitlines()) <= 25
         assert ">>> " in doc
         parameters = list(inspect.signature(getattr(api, verb)).parameters.values())
         assert parameters[0].name == "photo"
-        assert all(p.kind is p.KEYWORD_ONLY for p in parameters[1:] if p.name != "faces" or verb == "makeup")
+        assert all(p.kind is p.KEYWORD_ONLY for p in parameters[1:] if p.name not in ("faces", "style", "settings"))
 
 
 def test_photo_path_and_array_are_the_same(pixels, tmp_path):

@@ -141,7 +141,6 @@ def stylize(
     *,
     model: str | None = None,
     features: str = "perceptual",
-    preset: str | None = None,
     size: int = 512,
     colour: Literal["style", "keep", "match"] = "style",
     shares: Sequence[float] = (),
@@ -158,14 +157,14 @@ def stylize(
     model     "gatys" optimises the picture for any style, for minutes; "fast-style", or the path of its weights, paints at once,
               but only what it was trained for. Default: fast-style for a name, gatys for pictures
     features  for gatys: "perceptual", or the feature network a user brought, by name (vgg19) or path
-    preset    for gatys: "default", "seed" or "demo"
     size      longer side of the result in pixels, 0 for the photo's own
     colour    "keep" keeps the photo's, "match" (gatys) recolours the style like the photo first
     shares    for several styles: how much of each
     faces     for gatys: which faces to keep more of; default: all that `landmarks` finds, where `guard` is not 0
     seed      of the noise of `init="noise"`
     progress  for gatys: is told after every iteration (`stylize.gatys.Progress`); True ends the run there
-    settings  for gatys: any field of `stylize.gatys.Gatys`: iterations, ratio, init, guard, style_scale and so on
+    settings  for gatys: any field of `stylize.gatys.Gatys` (iterations, ratio, init, guard, style_scale and so on), and `preset`:
+              "default", "seed" or "demo"
 
     Returns the painting with the step added to its history. Ctrl-C ends a gatys run early with what there is so far. PhotoError
     "too-large" says which size would fit into memory; other errors as `detect`.
@@ -176,29 +175,39 @@ def stylize(
     styles = list(style) if isinstance(style, Sequence) and not isinstance(style, str) else [style]
     if model is None:
         model = "fast-style" if len(styles) == 1 and catalog.painting(styles[0]) else "gatys"
+    asked = {"size": size, "colour": colour, **settings}
     if model != "gatys":
-        return _painted_at_once(photo, styles, model, size, colour, device, {"preset": preset, "shares": shares, **settings})
-    recipe: Any = catalog.recipe("gatys", preset, size=size, colour=colour, **settings)
+        return _painted_at_once(photo, styles, model, device, {**asked, **({"shares": shares} if shares else {})})
+    return _optimised(photo, styles, features, device, faces, asked, {"shares": shares, "seed": seed, "progress": progress})
+
+
+def _optimised(
+    photo: Photo,
+    styles: Sequence[PhotoLike],
+    features: str,
+    device: str,
+    faces: Sequence[Face] | None,
+    settings: Mapping[str, Any],
+    run: Mapping[str, Any],
+) -> Photo:
+    """`stylize` by gatys."""
+    recipe: Any = catalog.recipe("gatys", **settings)  # `preset` among the settings is the parameter of this name
     if not styles:
         raise UsageError("no style is given", code="usage", hint="name a picture or one of " + ", ".join(catalog.PAINTINGS))
     pictures = [_on_white(as_photo(catalog.painting(one) or one)) for one in styles]
     loaded = catalog.features(features, device)
     if faces is None:
         faces = landmarks(photo, device=device) if recipe.guard else ()
-    pixels: np.ndarray = recipe.stylize(
-        loaded.nets, photo, pictures, shares=shares, faces=faces, seed=seed, half=loaded.half, available=loaded.available,
-        progress=progress,
-    )  # fmt: skip
-    told = {"features": loaded.system.name, "style": _names(styles), "size": size, "colour": colour, **settings}
+    more = {"faces": faces, "half": loaded.half, "available": loaded.available, **run}
+    pixels: np.ndarray = recipe.stylize(loaded.nets, photo, pictures, **more)
+    told = {"features": loaded.system.name, "style": _names(styles), **settings}
     return photo.edited(pixels, Step("stylize", "gatys", loaded.card.sha256[:12], _scalars(told)))
 
 
-def _painted_at_once(
-    photo: Photo, styles: Sequence[PhotoLike], model: str, size: int, colour: str, device: str, others: Mapping[str, Any]
-) -> Photo:
+def _painted_at_once(photo: Photo, styles: Sequence[PhotoLike], model: str, device: str, asked: Mapping[str, Any]) -> Photo:
     """`stylize` by a network that paints in one way: the one of this model, or of the painting of this name."""
-    if wrong := [name for name, value in others.items() if value]:
-        raise UsageError(f"{wrong[0]} is a setting of gatys", code="usage", hint="leave it out, or choose the model gatys")
+    if other := [name for name in asked if name not in ("size", "colour")]:
+        raise UsageError(f"{other[0]} is a setting of gatys", code="usage", hint="leave it out, or choose the model gatys")
     if model == "fast-style":
         if len(styles) != 1 or not isinstance(styles[0], str) or styles[0] not in catalog.PAINTINGS:
             hint = f"it paints like {', '.join(catalog.PAINTINGS)}; gatys takes any picture, `visagist train fast-style` learns one"
@@ -208,8 +217,8 @@ def _painted_at_once(
     if "painter" not in loaded.nets:
         raise UsageError(f"{model[:80]} is {loaded.system.name}, which does not paint", code="wrong-verb", hint="choose gatys")
     with loaded.inference():
-        pixels: np.ndarray = loaded.recipe.stylize(loaded.nets, photo, size=size, colour=colour, available=loaded.available)
-    settings = _scalars({"style": _names(styles), "size": size, "colour": colour})
+        pixels: np.ndarray = loaded.recipe.stylize(loaded.nets, photo, available=loaded.available, **asked)
+    settings = _scalars({"style": _names(styles), **asked})
     return photo.edited(pixels, Step("stylize", loaded.system.name, loaded.card.sha256[:12], settings))
 
 
