@@ -1,4 +1,4 @@
-"""The fast painter against the network of the paper as it is commonly written: time and memory for a photo, time of a training step.
+"""The fast painter against the paper's network as it is commonly written: time and memory for a photo, time of a training step.
 
     python benchmarks/fast_style.py [--model fast-style-starry-night] [--sizes 256 512 1024] [--repeats 7] [--threads N] [--train]
 

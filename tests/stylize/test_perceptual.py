@@ -232,7 +232,7 @@ def test_every_preset_trains_and_loads(items: list[Item], tmp_path: Path, preset
 
 
 def test_a_tiny_overfit(items: list[Item], tmp_path: Path) -> None:
-    recipe = replace(TINY, steps=60, batch=8, rate=0.05, widths=(8, 8, 8, 16, 16))
+    recipe = replace(TINY, steps=60, batch=8, rate=5e-3, widths=(8, 8, 8, 16, 16))
     options: dict[str, Any] = {"workers": 0, "quiet": True, "precision": "fp32", "system": "perceptual"}
     path = train(recipe, items, tmp_path / "run", validation=items, measure_every=60, **options)
     lines = (path.parent / "log.jsonl").read_text().splitlines()
