@@ -136,7 +136,7 @@ def test_evaluate_prints_intervals_and_draws_the_curve(here: Path, run: Run, mon
         truth = np.stack([item.faces[0].points for item in items])
         return tools.metrics.points(truth + np.arange(len(items))[:, None, None], truth)
 
-    recipe = SimpleNamespace(needs=(), measure=measure)
+    recipe = SimpleNamespace(needs=(), borrows=(), looks_at=(), measure=measure)
     loaded = SimpleNamespace(system=catalog.SYSTEMS["landmarks68"], recipe=recipe, nets={})
     monkeypatch.setattr(catalog, "load", lambda *a, **k: loaded)
     monkeypatch.setattr(readers, "read", lambda *a, **k: made_up.items(6))

@@ -221,6 +221,9 @@ def test_the_command_from_start_to_finish(bundled: Path, tmp_path: Path, monkeyp
         monkeypatch.setattr(sys, "argv", ["visagist", *given, *more])
         return CliRunner().invoke(app, [*given, *more])
 
+    def evaluated() -> Any:
+        return CliRunner().invoke(app, ["evaluate", "fast-style", "--weights", "run", "--data", "photos", "--quiet"])
+
     missing = run()
     assert missing.exit_code == 2 and "--style" in missing.stderr and len(missing.stderr.splitlines()) == 1
     gone = run("--style", "gone.png")
@@ -229,6 +232,11 @@ def test_the_command_from_start_to_finish(bundled: Path, tmp_path: Path, monkeyp
     assert nobody.exit_code == 2 and "nobody" in nobody.stderr
     done = run("--style", "my.png")
     assert (done.exit_code, done.stderr, done.stdout) == (0, "", "run/weights.safetensors\n")
+    measured = evaluated()
+    assert set(json.loads(measured.stdout)) == {"content_loss", "style_loss", "style_before", "n"}, measured.stderr
+    Path("my.png").unlink()
+    measured = evaluated()
+    assert set(json.loads(measured.stdout)) == {"content_loss", "n"}, measured.stderr
     card = json.loads(Path("run/weights.json").read_text())
     assert card["settings"]["style"] == "my.png" and card["settings"]["features"] == "perceptual"
     assert "borrowed" in json.loads(Path("run/settings.json").read_text())

@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from visagist.apps.recipe_options import options_of, values_of
 from visagist.apps.report import as_json, waiting
-from visagist.errors import FaceError, OutputError, PhotoError, TrainingError, UsageError
+from visagist.errors import FaceError, OutputError, PhotoError, TrainingError, UsageError, VisagistError
 
 if TYPE_CHECKING:
     from visagist.photo.face import Face
@@ -165,8 +165,7 @@ def _train(
         from visagist.training.data.readers import check_classes, read
         from visagist.training.loop import train
 
-    pictures = _pictures(recipe)
-    lent = {name: catalog.load(getattr(recipe, name), device).nets for name in recipe.borrows if getattr(recipe, name)}
+    lent, pictures = _borrowed(recipe, device)
     classes = _classes(system, recipe)
     items = read(data, fold=fold, needs=recipe.needs, skip_bad=skip_bad, classes=classes)
     check_classes(items, recipe.needs, classes)
@@ -209,14 +208,28 @@ def _train(
     return 0
 
 
-def _pictures(recipe: Any) -> dict[str, Photo]:
-    """The pictures that the recipe looks at, by the fields that name their files. UsageError where a field names none."""
+def _borrowed(recipe: Any, device: str, *, needed: bool = True) -> tuple[dict[str, Any], dict[str, Photo]]:
+    """The networks that the recipe borrows and the pictures that it looks at, by the fields that name them. Of what is not `needed`
+    only what is there. UsageError where no picture is named."""
+    from visagist import catalog
     from visagist.photo.photo import Photo
 
-    if missing := [name for name in recipe.looks_at if not getattr(recipe, name)]:
+    missing = [name for name in recipe.looks_at if not getattr(recipe, name)]
+    if needed and missing:
         what = f"no picture is named by --{missing[0].replace('_', '-')}"
-        raise UsageError(what, code="usage", hint="give it a picture file")
-    return {name: Photo.open(getattr(recipe, name)) for name in recipe.looks_at}
+        raise UsageError(what, code="usage", hint="give it a picture file, or the name of a painting that came with visagist")
+    lent, pictures = {}, {}
+    for name in (*recipe.borrows, *recipe.looks_at):
+        if value := getattr(recipe, name):
+            try:
+                if name in recipe.borrows:
+                    lent[name] = catalog.load(value, device).nets
+                else:
+                    pictures[name] = Photo.open(catalog.painting(value) or value)
+            except VisagistError:
+                if needed:
+                    raise
+    return lent, pictures
 
 
 def _classes(system: str, recipe: Any) -> tuple[str, ...]:
@@ -315,7 +328,9 @@ def evaluate(
             items = []  # a submission needs no labels
         with waiting(f"measuring {system} on {len(items)} items", quiet):
             finds = None if row.verb == "detect" else find
-            figures = found.measured(loaded.recipe, loaded.nets, items, finder=finds) if items else {"rmse_96": math.nan, "n": 0}
+            lent, pictures = _borrowed(loaded.recipe, device, needed=False)
+            given: dict[str, Any] = {"finder": finds, "lent": lent, "pictures": pictures}
+            figures = found.measured(loaded.recipe, loaded.nets, items, **given) if items else {"rmse_96": math.nan, "n": 0}
             shown: dict[str, Any] = dict(found.printed(figures if rows is None else {**figures, "n_submission": rows}))
             if row.verb == "classify":
                 shown["per_class"] = found.per_class(loaded.recipe, items, figures)

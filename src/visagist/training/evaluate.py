@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from visagist.errors import TrainingError, UsageError
-from visagist.recipe import Item, Recipe, Tools
+from visagist.recipe import Item, Networks, Recipe, Tools
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,11 +36,14 @@ def measured(
     items: Sequence[Item],
     *,
     finder: Callable[[Photo], tuple[Face, ...]] | None = None,
+    lent: Mapping[str, Networks] | None = None,
+    pictures: Mapping[str, Photo] | None = None,
 ) -> dict[str, float]:
     """What `recipe.measure` finds on these items.
 
-    nets    as `catalog.load` gives them; put into evaluation mode
-    finder  faces of a photo, for systems that are measured from a finder's boxes; None: from the labelled ones
+    nets            as `catalog.load` gives them; put into evaluation mode
+    finder          faces of a photo, for systems that are measured from a finder's boxes; None: from the labelled ones
+    lent, pictures  what the recipe borrows and looks at, by the names of its fields; what is missing it does without
     Raises TrainingError no-data if there are no items.
     """
     import torch
@@ -52,7 +55,7 @@ def measured(
     for net in nets.values():
         net.eval()
     with torch.no_grad():
-        return dict(recipe.measure(nets, items, Tools(metrics, finder)))
+        return dict(recipe.measure(nets, items, Tools(metrics, finder, lent or {}, pictures or {})))
 
 
 def printed(figures: Mapping[str, float]) -> dict[str, Printed]:
