@@ -200,7 +200,12 @@ def _optimised(
         faces = landmarks(photo, device=device) if recipe.guard else ()
     more = {"faces": faces, "half": loaded.half, "available": loaded.available, **run}
     pixels: np.ndarray = recipe.stylize(loaded.nets, photo, pictures, **more)
-    told = {"features": loaded.system.name, "style": _names(styles), **settings}
+    told = {
+        "features": loaded.system.name,
+        "style": _names(styles),
+        **settings,
+        **({"seed": run["seed"]} if recipe.init == "noise" else {}),
+    }
     return photo.edited(pixels, Step("stylize", "gatys", loaded.card.sha256[:12], _scalars(told)))
 
 

@@ -8,20 +8,39 @@ evaluate), `doctor` (doctor, models) and `demo`.
 
 from __future__ import annotations
 
-import math
 import os
-import re
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
 
 from visagist.apps import learning, process
+from visagist.apps.options import (
+    MAX_PIXELS,
+    Colour,
+    Device,
+    DeviceOption,
+    FaceOption,
+    Finish,
+    Init,
+    InPlace,
+    Json,
+    MaxPixels,
+    OutCopy,
+    OutResult,
+    Overwrite,
+    Photos,
+    Preset,
+    Quiet,
+    Seed,
+    colour_code,
+    finite,
+    numbers,
+)
 from visagist.apps.report import complain, printable
 from visagist.errors import UsageError, VisagistError
 
@@ -85,65 +104,6 @@ app = typer.Typer(
 )
 
 
-class Finish(StrEnum):
-    glazed = "glazed"
-    glossy = "glossy"
-    tint = "tint"
-
-
-class Device(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-def _face(text: str) -> int | str:
-    if text in ("all", "largest"):
-        return text
-    if text.isascii() and text.isdecimal() and int(text) >= 1:
-        return int(text)
-    raise typer.BadParameter(f"{text!r} is none of all, largest, or a number from 1.")
-
-
-def _shade(text: str) -> str:
-    if not re.fullmatch(r"#?[0-9a-fA-F]{6}", text):
-        raise typer.BadParameter(f"{text!r} is no colour such as '#b0123a' (red, green, blue in hexadecimal).")
-    return text if text.startswith("#") else f"#{text}"
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):  # NaN passes any range
-        raise typer.BadParameter(f"{value} is no number between 0 and 1.")
-    return value
-
-
-Photos = Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Files, folders or patterns.", show_default=False)]
-OutCopy = Annotated[
-    str | None,
-    typer.Option("-o", "--out", metavar="PATH", help="Also write copies with the faces drawn: a folder, or a file for one photo."),
-]
-OutResult = Annotated[
-    str | None,
-    typer.Option(
-        "-o",
-        "--out",
-        metavar="PATH",
-        help="Where results go: a folder (the tree is mirrored), or a file for one photo. Default: NAME.VERB.EXT beside the photo.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object per photo and line, in input order.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist. Default: skip them.")]
-InPlace = Annotated[bool, typer.Option("--in-place", help="Let results replace the photos themselves.")]
-FaceOption = Annotated[
-    Any, typer.Option("--face", metavar="all|largest|N", parser=_face, help="Which faces; N counts from 1 by falling area.")
-]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where networks run; an explicit device never falls back.")]
-Seed = Annotated[int, typer.Option("--seed", help="For verbs that draw random numbers; this one draws none.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; failures are always told.")]
-MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, help="Larger photos are refused before they are decoded.")]
-MAX_PIXELS = 50_000_000
-
-
 def _version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
@@ -168,7 +128,7 @@ def detect(
         str, typer.Option("--model", metavar="NAME|PATH", help="yolo, or the weights file or run folder of a detector.")
     ] = "yolo",
     min_score: Annotated[
-        float, typer.Option("--min-score", min=0, max=1, callback=_finite, help="Lower finds more faces and more that are none.")
+        float, typer.Option("--min-score", min=0, max=1, callback=finite, help="Lower finds more faces and more that are none.")
     ] = 0.5,
     out: OutCopy = None,
     json: Json = False,
@@ -216,8 +176,10 @@ def makeup(
         Finish,
         typer.Option("--finish", help="glazed (saturated red), glossy (light, shiny), tint (any colour).", show_default=False),
     ],
-    shade: Annotated[str, typer.Option("--shade", metavar="'#RRGGBB'", callback=_shade, help="The colour of a tint.")] = "#b0123a",
-    strength: Annotated[float, typer.Option("--strength", min=0, max=1, callback=_finite, help="How much of it.")] = 1.0,
+    shade: Annotated[
+        str, typer.Option("--shade", metavar="'#RRGGBB'", callback=colour_code, help="The colour of a tint.")
+    ] = "#b0123a",
+    strength: Annotated[float, typer.Option("--strength", min=0, max=1, callback=finite, help="How much of it.")] = 1.0,
     out: OutResult = None,
     in_place: InPlace = False,
     json: Json = False,
@@ -233,6 +195,96 @@ def makeup(
 
     options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels, in_place=in_place, edits=True)
     return verbs.makeup(options, finish=finish.value, shade=shade, strength=strength, face=face, device=device.value)
+
+
+@app.command(
+    epilog="Settings, losses and weights are written beside the picture (NAME.stylize.EXT.json). Ctrl-C keeps the best so far."
+)
+def stylize(
+    photos: Photos,
+    style: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-s",
+            "--style",
+            metavar="PAINTING|NAME",
+            show_default=False,
+            help="A picture (several: name the option again), or starry-night, the-scream, shipwreck, woman-with-hat. "
+            "A file wins over a name.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "-m",
+            "--model",
+            metavar="gatys|fast-style|PATH",
+            help="gatys: any style, minutes; fast-style: a named painting, or weights of `train fast-style`, at once. "
+            "Default: fast-style for a name, gatys for a picture.",
+        ),
+    ] = None,
+    size: Annotated[
+        int, typer.Option("-l", "--size", min=0, help="Longer side of the result in pixels; 0: as large as the photo.")
+    ] = 512,
+    colour: Annotated[
+        Colour, typer.Option("--colour", help="keep: the photo's colours; match: recolour the style like the photo first (gatys).")
+    ] = Colour.style,
+    init: Annotated[Init | None, typer.Option("-i", "--init", help="gatys: first picture. Default: content.")] = None,
+    iterations: Annotated[
+        int | None, typer.Option("-n", "--iterations", min=1, help="gatys: at the coarsest size; half as many at each finer one.")
+    ] = None,
+    ratio: Annotated[float | None, typer.Option("-r", "--ratio", min=0, help="gatys: more is more style. Default: 10000.")] = None,
+    shares: Annotated[
+        str | None,
+        typer.Option("--shares", metavar="A,B", callback=numbers, help="gatys: how much of each style. Default: alike."),
+    ] = None,
+    guard: Annotated[
+        float | None, typer.Option("--guard", min=0, max=1, help="gatys: how far faces keep the photo. Default: 0.6.")
+    ] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", show_default=False, help="gatys: any other setting, such as style_scale=1.2."),
+    ] = None,
+    preset: Annotated[
+        Preset | None, typer.Option("--preset", help="gatys: seed and demo do what the program style-transfer (2015) does.")
+    ] = None,
+    features: Annotated[
+        str,
+        typer.Option(
+            "--features", metavar="NAME|PATH", help="gatys: perceptual, or vgg19 and others made with `visagist convert`."
+        ),
+    ] = "perceptual",
+    film: Annotated[
+        str | None, typer.Option("--film", metavar="FILE", help="gatys: also a film of the run: .gif, .webp, .mp4 or .avi.")
+    ] = None,
+    out: OutResult = None,
+    in_place: InPlace = False,
+    json: Json = False,
+    face: FaceOption = "all",
+    overwrite: Overwrite = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    device: DeviceOption = Device.auto,
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise of --init noise.")] = 0,
+    quiet: Quiet = False,
+) -> int:
+    """Repaint photos in the manner of a painting."""
+    from visagist.apps import repaint, verbs
+
+    options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels, in_place=in_place, edits=True)
+    given = {"init": init, "iterations": iterations, "ratio": ratio, "shares": shares, "guard": guard, "preset": preset}
+    settings = {**repaint.more_settings(set or []), "size": size, "colour": colour.value}
+    settings |= {name: getattr(value, "value", value) for name, value in given.items() if value is not None}
+    return verbs.stylize(
+        options,
+        styles=style or [],
+        model=model,
+        features=features,
+        face=face,
+        device=device.value,
+        film=film,
+        seed=seed,
+        settings=settings,
+    )
 
 
 @app.command(epilog="A network names the classes it has learnt and nothing else: every photo gets some of them.")

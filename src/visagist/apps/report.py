@@ -80,6 +80,8 @@ class Report:
         self.columns = columns
         self.name_width = min(40, max((len(printable(job.name)) for job in jobs), default=5))
         self._headed = False
+        self._ended = 0
+        self._at_work = ""
         self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -111,12 +113,19 @@ class Report:
         """Show the name of the photo at work."""
         if self._bar is not None:
             name = printable(job.name)
-            self._bar.update(self._task, description=name if len(name) <= 40 else "…" + name[-39:])
+            self._at_work = name if len(name) <= 40 else "…" + name[-39:]
+            self._bar.update(self._task, description=self._at_work)
+
+    def tells(self, text: str, done: float) -> None:
+        """How far the photo at work is: in words, and as a part of it, 0..1."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"{self._at_work} {text}", completed=self._ended + min(done, 0.999))
 
     def ends(self) -> None:
         """One photo more is dealt with."""
+        self._ended += 1
         if self._bar is not None:
-            self._bar.advance(self._task)
+            self._bar.update(self._task, completed=self._ended)
 
     def record(self, record: Mapping[str, Any]) -> None:
         """One JSON line, with `--json`."""

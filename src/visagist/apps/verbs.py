@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -162,6 +163,60 @@ def _write_answer(
             raise
 
 
+def stylize(
+    options: Options,
+    *,
+    styles: Sequence[str],
+    model: str | None,
+    features: str,
+    face: FaceChoice,
+    device: str,
+    film: str | None,
+    seed: int,
+    settings: Mapping[str, Any],
+) -> int:
+    """Repaint photos and write the results, each with a sidecar. Returns the exit code.
+
+    settings  of the run, those that were given: size, colour, shares, preset and fields of `stylize.gatys.Gatys`
+    """
+    from visagist import api
+    from visagist.apps import repaint
+    from visagist.photo.film import Film
+
+    reports: list[Report] = []
+
+    def do(job: Job) -> Record:
+        assert job.out is not None
+        replaces = options.overwrite or job.in_place
+        repaint.check_sidecar(job.out, replaces)
+        moving = None if film is None else Film(film, overwrite=options.overwrite)
+        photo = _open(job, options)
+        chosen = None if face == "all" else api.landmarks(photo, api.choose(api.detect(photo, device=device), face), device=device)
+        watch, began = repaint.Watch(reports[0].tells, moving), time.monotonic()
+        painted = api.stylize(
+            photo, list(styles), model=model, features=features, faces=chosen, seed=seed, device=device, progress=watch, **settings
+        )
+        watch.seconds = time.monotonic() - began
+        painted.save(job.out, overwrite=replaces)
+        facts = {"settings": repaint.all_settings(painted, settings), "weights": repaint.identity(painted, styles, model, features)}
+        sidecar = repaint.write_sidecar(job.out, job.name, painted, styles, watch, **facts)
+        if moving is not None:
+            moving.save(painted.history[-1:])
+        if watch.stopped:  # the picture is kept, the rest of the batch is not worked on
+            raise KeyboardInterrupt
+        return {**_record(job, photo, {}), "sidecar": sidecar, "seconds": round(watch.seconds, 2), "loss": watch.loss}
+
+    def cells(record: Record) -> list[list[str]]:
+        return [[f"{record['seconds']:.1f}", "" if record["loss"] is None else f"{record['loss']:.4g}", printable(record["out"])]]
+
+    if film is not None and len(batch.collect(options.photos)[0]) > 1:
+        raise UsageError("a film shows one photo", code="usage", hint="leave --film out, or name one photo")
+    more = {"sidecar": None, "seconds": None, "loss": None}
+    return _through(
+        options, "stylize", do, {"seconds": 7, "loss": 9, "result": 0}, cells, "painted", more=more, opened=reports.append
+    )
+
+
 def _through(
     options: Options,
     verb: str,
@@ -171,11 +226,13 @@ def _through(
     noun: str,
     headings: Callable[[Record], list[str]] | None = None,
     more: Record | None = None,
+    opened: Callable[[Report], None] | None = None,
 ) -> int:
     """Work through the photos of a command: find them, plan the results, do one after the other, say what happened.
 
     headings  of a csv, from the first record that has rows; no names where it has none
     more      what the records of failed and skipped photos have besides the common fields
+    opened    is handed the report before the first photo
     """
     folder = options.out if options.out is not None and os.path.isdir(options.out) else None
     given_folders = {os.path.realpath(name) for name in options.photos}
@@ -231,6 +288,8 @@ def _through(
         report.ends()
 
     with Report(jobs, json=options.json, quiet=options.quiet, columns=columns, noun=noun, csv=options.csv) as report:
+        if opened is not None:
+            opened(report)
         batch.work_through(jobs, do_unless_there, done=done, failed=failed, broken=broken, tally=tally)
     report.summary(tally)
     return tally.exit_code
