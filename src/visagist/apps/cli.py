@@ -327,6 +327,26 @@ app.add_typer(
 app.command(cls=learning.SeveralData)(learning.evaluate)
 
 
+@app.command(epilog="Files of PyTorch are read without running any code in them. The result has a card beside it.")
+def convert(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="A .safetensors, .pth, .pt or .caffemodel.", show_default=False)],
+    network: Annotated[
+        str,
+        typer.Option("--network", metavar="NAME", help="vgg19, vgg16, googlenet, caffenet or squeezenet1_1.", show_default=False),
+    ],
+    convention: Annotated[
+        str, typer.Option("--convention", metavar="NAME", help="torchvision (RGB 0..1) or caffe (BGR 0..255): how it was trained.")
+    ] = "",
+    out: Annotated[str | None, typer.Option("-o", "--out", metavar="FILE", help="Default: NETWORK.safetensors here.")] = None,
+    licence: Annotated[str, typer.Option("--licence", help="Terms of the weights, for the card.")] = "not stated",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> int:
+    """Turn weights of a feature network from another program into a weights file for `stylize --features`."""
+    from visagist.apps import convert as office
+
+    return office.convert(source, network=network, convention=convention, out=out, licence=licence, overwrite=overwrite)
+
+
 @app.command(epilog="Exit code 2 if weights are damaged, 3 if the photo cannot be read.")
 def doctor(
     photo: Annotated[str | None, typer.Argument(metavar="[PHOTO]", help="Also look at this photo.", show_default=False)] = None,

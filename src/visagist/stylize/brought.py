@@ -56,6 +56,12 @@ class FeatureNetwork(Recipe):
         convention = self.convention or ("caffe" if self.network == "caffenet" else "torchvision")
         return {"features": NETWORKS[self.network](convention=convention, pools=self.pools)}
 
+    def adopted(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a weights file holds, from the tensors of another program: see `adopted`."""
+        net = self.networks()["features"]
+        assert isinstance(net, Foreign)
+        return {f"features.{name}": value for name, value in adopted(tensors, net).items()}
+
     def stages(self) -> tuple[Stage, ...]:
         hint = "bring weights with `visagist convert`, or train the system perceptual"
         raise TrainingError(f"{self.network} is trained on ImageNet, which cannot be done here", code="no-data", hint=hint)
@@ -85,7 +91,7 @@ def adopted(tensors: Mapping[str, Tensor], net: Foreign) -> dict[str, Tensor]:
                 raise _other(f"{found}.{kind} has shape {list(value.shape)}, not {list(wanted)}")
             state[f"{place}.{kind}"] = value.detach().float().clone()
     for name, value in tensors.items():
-        if value.dim() == 4 and name not in used and not name.startswith(_HEADS):
+        if value.dim() == 4 and name.endswith(".weight") and name not in used and not name.startswith(_HEADS):
             raise _other(f"{name[:60]} is unknown")
     return state
 
