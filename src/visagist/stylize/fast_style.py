@@ -7,7 +7,7 @@ Input   float RGB [B, 3, H, W] in [-1, 1], sides multiples of 4.
 Output  the same shape, repainted.
 Differs half the widths (880,739 parameters of 1,679,235), the first layer 5x5, halving by 2x2 convolutions, losses by our own
         feature network instead of VGG-16, each in parts of what it is for an empty picture.
-Read    Painter (network), Target, losses, FastStyle (training), FastStyle.stylize (use on a photo).
+Read    Painter (network), Target and the losses, FastStyle (training), FastStyle.stylize (use on a photo).
 
 The network sees a photo at the size that the result shall have. Strokes have the size in pixels that they had in the painting as it
 was shown in training (`painting` px on its longer side): at `size` 512 they are as large as in the painting.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import cv2
 import numpy as np
@@ -39,6 +39,44 @@ MEASURED = 24  # at most so many pictures are measured on
 # --- network ----------------------------------------------------------------------------------------------------------------
 
 
+def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """x [B, C, H, W] * scale [B, C] + shift [B, C]. Few channels that lie last make short inner loops, ten times as slow as they
+    need be; then whole rows are multiplied at once."""
+    b, c, h, w = x.shape
+    scale, shift = scale.to(x.dtype), shift.to(x.dtype)
+    if c < 64 and x.is_contiguous(memory_format=torch.channels_last):
+        rows = x.permute(0, 2, 3, 1).reshape(b, h, w * c)
+        out = torch.addcmul(shift.repeat(1, w)[:, None], rows, scale.repeat(1, w)[:, None])
+        return out.view(b, h, w, c).permute(0, 3, 1, 2)
+    return torch.addcmul(shift[..., None, None], x, scale[..., None, None])
+
+
+class Normalised(torch.autograd.Function):
+    """Instance norm with its gradient by hand: on a CPU 4 times as fast as what autograd makes of it, for it is bound by memory.
+
+    y = w n + b with n = (x - mean) / deviation, so dx = (w / deviation) (dy - mean(dy) - n mean(dy n)).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        mean = x.mean((2, 3), dtype=torch.float32)  # [B, C]
+        square = (x * x).mean((2, 3), dtype=torch.float32)
+        inverse = torch.rsqrt((square - mean * mean).clamp_min(0) + 1e-5)
+        ctx.save_for_backward(x, weight, mean, inverse)
+        return affine(x, weight * inverse, bias - mean * weight * inverse)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight, mean, inverse = ctx.saved_tensors
+        (dy,) = gradients
+        along = dy.mean((2, 3), dtype=torch.float32)  # mean(dy)
+        across = ((dy * x).mean((2, 3), dtype=torch.float32) - mean * along) * inverse  # mean(dy n)
+        scale = weight * inverse
+        dx = affine(x, -scale * across * inverse, scale * (across * mean * inverse - along))
+        count = x.shape[2] * x.shape[3]
+        return dx.add_(affine(dy, scale, torch.zeros_like(scale))), (across * count).sum(0), (along * count).sum(0)
+
+
 class InstanceNorm(nn.Module):
     """Every channel of every picture to mean 0 and variance 1, then scale and shift that are learnt (Ulyanov et al., eq. 3)."""
 
@@ -48,11 +86,8 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean((2, 3), dtype=torch.float32)  # [B, C]
-        square = (x * x).mean((2, 3), dtype=torch.float32)
-        scale = self.weight * torch.rsqrt((square - mean * mean).clamp_min(0) + 1e-5)
-        shift = self.bias - mean * scale
-        return x * scale.to(x.dtype)[..., None, None] + shift.to(x.dtype)[..., None, None]
+        out: Tensor = Normalised.apply(x, self.weight, self.bias)
+        return out
 
 
 def layer(inner: int, outer: int, kernel: int) -> nn.Sequential:
