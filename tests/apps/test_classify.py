@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,20 @@ def test_summaries_are_printed_and_only_of_chains(run: Callable[..., Outcome]) -
     assert done.code == 0 and done.out.endswith("Total params: 206,910\nTrainable params: 206,910\nNon-trainable params: 0\n")
     assert "Total params: 592,554" in run("models", "--summary", "cifar-cnn").out
     assert run("models", "--summary", "yolo").code == 2 and run("models", "--summary", "vgg").code == 2
+
+
+def test_pickled_pictures_are_converted_by_command(run: Callable[..., Outcome]) -> None:
+    Path("cifar-10-batches-py").mkdir()
+    rows = np.random.default_rng(0).integers(0, 256, (4, 3072), dtype=np.uint8)
+    Path("cifar-10-batches-py/test_batch").write_bytes(pickle.dumps({b"data": rows, b"labels": [1, 2, 3, 4]}, protocol=2))
+    done = run("convert", "cifar-10-batches-py")
+    assert done.code == 0 and done.out.strip().endswith("cifar-10-batches-py-binary/test_batch.bin"), done.err
+    assert [item.label for item in read("cifar-10-batches-py-binary")] == [1, 2, 3, 4]
+    assert run("convert", "cifar-10-batches-py").code == 3
+    assert run("convert", "cifar-10-batches-py", "--overwrite").code == 0
+    Path("cifar-10-batches-py/test_batch").write_bytes(b"cos\nmkdir\n(Vhacked\ntR.")
+    done = run("convert", "cifar-10-batches-py", "--out", "other")
+    assert done.code == 4 and "it names os.mkdir" in done.err and not os.path.exists("hacked")
 
 
 def test_one_class_is_too_few(run: Callable[..., Outcome]) -> None:

@@ -327,21 +327,28 @@ app.add_typer(
 app.command(cls=learning.SeveralData)(learning.evaluate)
 
 
-@app.command(epilog="Files of PyTorch are read without running any code in them. The result has a card beside it.")
+@app.command(epilog="Nothing in these files is run, pickled ones included. Weights get a card beside them.")
 def convert(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="A .safetensors, .pth, .pt or .caffemodel.", show_default=False)],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|FOLDER", help="A .safetensors, .pth, .pt or .caffemodel; or CIFAR's pickled files.", show_default=False
+        ),
+    ],
     network: Annotated[
         str,
-        typer.Option("--network", metavar="NAME", help="vgg19, vgg16, googlenet, caffenet or squeezenet1_1.", show_default=False),
-    ],
+        typer.Option("--network", metavar="NAME", help="Of weights: vgg19, vgg16, googlenet, caffenet or squeezenet1_1."),
+    ] = "",
     convention: Annotated[
         str, typer.Option("--convention", metavar="NAME", help="torchvision (RGB 0..1) or caffe (BGR 0..255): how it was trained.")
     ] = "",
-    out: Annotated[str | None, typer.Option("-o", "--out", metavar="FILE", help="Default: NETWORK.safetensors here.")] = None,
+    out: Annotated[
+        str | None, typer.Option("-o", "--out", metavar="PATH", help="Default: NETWORK.safetensors here; FOLDER-binary.")
+    ] = None,
     licence: Annotated[str, typer.Option("--licence", help="Terms of the weights, for the card.")] = "not stated",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> int:
-    """Turn weights of a feature network from another program into a weights file for `stylize --features`."""
+    """Turn weights of other programs into a file for `stylize --features`, and CIFAR's pickled files into binary ones."""
     from visagist.apps import convert as office
 
     return office.convert(source, network=network, convention=convention, out=out, licence=licence, overwrite=overwrite)

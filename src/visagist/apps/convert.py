@@ -1,7 +1,8 @@
-"""`visagist convert`: weights of feature networks from other programs become weights files of ours, once, before any use.
+"""`visagist convert`: what other programs wrote becomes files of ours that are safe to read, once, before any use.
 
-Read are .safetensors, .pth and .pt (PyTorch's restricted reader, which runs no code of the file) and .caffemodel (a reader of our
-own for the few fields that hold weights). Nothing else in visagist opens such files.
+A folder of CIFAR's pickled pictures becomes one of binary files (`training.data.cifar_pickles`). Weights of feature networks become
+weights files; read are .safetensors, .pth and .pt (PyTorch's restricted reader, which runs no code of the file) and .caffemodel (a
+reader of our own for the few fields that hold weights). Nothing else in visagist opens such files.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ LARGEST = 4 << 30  # bytes of a file that are read
 
 
 def convert(source: str, *, network: str, convention: str, out: str | None, licence: str, overwrite: bool) -> int:
-    """Write the weights file and its card; prints where. Returns the exit code."""
+    """Write the weights file and its card, or the binary pictures; prints where. Returns the exit code."""
     from visagist import catalog
     from visagist.weights import store
 
+    if os.path.isdir(source):
+        return _pictures(Path(source), out, overwrite)
+    if not network:
+        raise UsageError("weights of which network?", code="usage", path=source, hint="name it with --network")
     target = Path(out or f"{network}{store.SUFFIX}")
     if target.suffix != store.SUFFIX:
         raise UsageError(f"weights are written as {store.SUFFIX}", code="usage", path=target)
@@ -53,6 +58,15 @@ def convert(source: str, *, network: str, convention: str, out: str | None, lice
         limits=("brought by a user; its origin was not checked",),
     )
     print(f"{target}: {network}, {sum(v.numel() for v in state.values()):,} parameters; use it with --features {target}")
+    return 0
+
+
+def _pictures(source: Path, out: str | None, overwrite: bool) -> int:
+    """Pickled pictures as binary files, in the folder `out` or in one beside the source."""
+    from visagist.training.data import cifar_pickles
+
+    written = cifar_pickles.convert(source, Path(out or f"{source.resolve()}-binary"), overwrite=overwrite)
+    print("\n".join(os.fspath(path) for path in written))
     return 0
 
 

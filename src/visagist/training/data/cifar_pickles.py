@@ -54,7 +54,7 @@ def is_pickles(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in (*BATCHES, "test_batch", "train", "test"))
 
 
-def convert(source: Path, out: Path) -> list[Path]:
+def convert(source: Path, out: Path, *, overwrite: bool = False) -> list[Path]:
     """Write the pickled files of the folder `source` as binary files into the folder `out`; returns what was written.
 
     TrainingError bad-data for a file that is none of the set's; OutputError exists, unwritable. All is read before anything is
@@ -70,14 +70,18 @@ def convert(source: Path, out: Path) -> list[Path]:
     if not made:
         raise TrainingError("no pickled files of CIFAR here", code="no-data", path=source, hint="data_batch_1 ... or train, test")
     present = [name for name in (*made, *names) if os.path.lexists(out / name)]
-    if present:
-        raise OutputError("exists already", code="exists", path=out / present[0], hint="choose another folder with --out")
+    if present and not overwrite:
+        hint = "choose another folder with --out; --overwrite replaces it"
+        raise OutputError("exists already", code="exists", path=out / present[0], hint=hint)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        draft = out / ".part"  # each file appears under its name complete or not at all
         for name, (labels, pictures) in made.items():
-            cifar.write(out / name, labels, pictures)
+            cifar.write(draft, labels, pictures)
+            draft.replace(out / name)
         for name, lines in names.items():
-            (out / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            draft.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            draft.replace(out / name)
     except OSError as e:
         raise OutputError(f"cannot be written ({e.strerror})", code="unwritable", path=out) from e
     return [out / name for name in (*made, *names)]
