@@ -37,6 +37,7 @@ class Item:
     targets other pictures of the same thing by name (for lips: "glazed", "glossy")
     facts   attribute columns of the data set, as numbers or text
     person  who it is, for splits by person
+    arrays  what is no picture: vertices of a mesh
     """
 
     name: str
@@ -47,6 +48,7 @@ class Item:
     targets: Mapping[str, Callable[[], Photo]] = field(default_factory=dict)
     facts: Mapping[str, float | str] = field(default_factory=dict)
     person: str | None = None
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def photo(self) -> Photo:

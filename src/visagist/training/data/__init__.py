@@ -4,6 +4,7 @@
     kinds.py     sets with a csv: faces with 68 points, portraits, pictures without faces, lips; folders of classes
     boxed.py     boxes as other programs write them: CSV here, the rest in voc.py, wider.py, coco.py, darknet.py
     cifar.py     CIFAR's binary files; cifar_pickles.py makes them of pickled ones
+    meshes.py    registered meshes of faces
     labels.py    what the readers of boxes share
     pictures.py  pictures in tar files or folders, decoded on first use and kept
     tables.py    csv rows with their line numbers, and the list of what is wrong with them

@@ -13,6 +13,7 @@ name:
     folders bare and glaze or gloss             lips
     folders of pictures                         classes
     files .bin                                  classes, 32 x 32: CIFAR-10 and CIFAR-100 (cifar.py)
+    files .npz, .obj                            meshes of one topology (meshes.py)
 
 Further csv files with `file` (attributes.csv) add facts.
 """
@@ -29,7 +30,7 @@ import numpy as np
 
 from visagist.errors import TrainingError
 from visagist.recipe import Item
-from visagist.training.data import boxed, cifar, cifar_pickles, kaggle, kinds, points15
+from visagist.training.data import boxed, cifar, cifar_pickles, kaggle, kinds, meshes, points15
 from visagist.training.data.pictures import Pictures, pictures_of
 from visagist.training.data.tables import Offenders, Table, table
 
@@ -50,8 +51,8 @@ def read(
 
     fold      "train", "dev" or any value of a set's `fold` column; None or "all" for every row. Sets without folds give every row
     needs     labels without which an item is of no use and left out: "points" (68 points), "keypoints" (any of the 15 points or
-              the 68), "all keypoints" (without gaps), "box" (faces, or the knowledge that there are none), "label", or the name of
-              a target ("glazed") or fact
+              the 68), "all keypoints" (without gaps), "mesh", "label", "box" (faces, or the knowledge that there are none), or the
+              name of a target ("glazed") or fact
     skip_bad  leave bad rows and damaged pictures out and log how many, instead of refusing the set
     classes   the labels that boxes may have; a box of another class is a bad row. () for any
 
@@ -90,6 +91,8 @@ def has(item: Item, need: str) -> bool:
         return any(face.scheme == "ibug68" for face in item.faces)
     if need in ("box", "boxes"):
         return bool(item.faces) or item.complete
+    if need == "mesh":
+        return bool(item.arrays)
     if need == "label":
         return item.label is not None
     return need in item.targets or need in item.facts
@@ -122,7 +125,7 @@ def _sets(path: Path) -> list[Path]:
 
 def _read_set(path: Path, fold: str | None, offenders: Offenders, points: list[Table], class_folders: list[Pictures]) -> list[Item]:
     """The items of one set; tables of points alone and folders of classes are put aside for the end."""
-    for form in (cifar, kaggle, points15):
+    for form in (cifar, kaggle, points15, meshes):
         if form.files(path):
             return form.read(path, fold, offenders)
     folder = path if path.is_dir() else path.parent
