@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -75,11 +76,19 @@ def style_term(products: Tensor, target: Tensor, positions: float, form: str = "
     return constant / 4 * difference.square().sum(), constant / area * difference
 
 
-def style_gradient(features: Tensor, matrix: Tensor, weights: Tensor | None = None) -> Tensor:
-    """D F for features [1, C, h, w]: the gradient of `style_term`."""
+def style_gradient(features: Tensor, matrix: Tensor, weights: Tensor | None = None, onto: Tensor | None = None) -> Tensor:
+    """D F for features [1, C, h, w]: the gradient of `style_term`; added to the gradient `onto` in place where there is one."""
     f = features[0].permute(1, 2, 0)  # [h, w, C]
-    f = f if weights is None else f * weights[:, :, None].to(f)
-    return (f @ matrix.to(f.dtype)).permute(2, 0, 1)[None]
+    f = (f if weights is None else f * weights[:, :, None].to(f)).flatten(0, 1)
+    matrix = matrix.to(f.dtype)
+    if onto is None:
+        return (f @ matrix).unflatten(0, features.shape[2:]).permute(2, 0, 1)[None]
+    rows = onto[0].permute(1, 2, 0)
+    if rows.is_contiguous():
+        rows.flatten(0, 1).addmm_(f, matrix)
+    else:  # a part of a tile
+        rows.add_((f @ matrix).unflatten(0, rows.shape[:2]))
+    return onto
 
 
 def roughness(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,33 +149,40 @@ class Objective:
         losses: dict[str, Tensor] = {}
         matrices = self._style(self._products(x, self.tiles, self.maps), losses) if len(self.tiles) > 1 else {}
         for tile in self.tiles:
-            leaf = tile.of(x).clone().requires_grad_()
-            found = self.reader.read(leaf)
+            reading = self.reader.read(tile.of(x))
             if len(self.tiles) == 1:
-                matrices = self._style(self._summed(found, tile, self.maps), losses)
-            pulls: dict[str, Tensor] = {}
-            for name, features in found.items():
-                features, kept, place = features.detach(), *self._spans(tile, name, features)
-                inside = features[:, :, kept[0], kept[1]]
-                of_style, of_content = (None if m is None else m[place] for m in self.maps[name])
-                pull = style_gradient(inside, matrices[name], of_style) if name in matrices else torch.zeros_like(inside)
-                if name in self.targets:
-                    loss, part = content_term(inside, self.targets[name][:, :, place[0], place[1]], of_content)
-                    factor = weights.content[name] * self.factors["content"]
-                    losses[f"content {name}"] = losses.get(f"content {name}", torch.zeros_like(loss)) + factor * loss
-                    pull = pull.add_(part, alpha=factor)
-                if pull.shape != features.shape:
-                    whole = torch.zeros_like(features)
-                    whole[:, :, kept[0], kept[1]] = pull
-                    pull = whole
-                pulls[name] = pull
-            gradient[..., tile.rows, tile.columns] += self.reader.pull(found, pulls, leaf)
+                matrices = self._style(self._summed(reading.found, tile, self.maps), losses)
+            pulls = partial(self._pulls, tile, matrices, losses)
+            gradient[..., tile.rows, tile.columns] += reading.pull(pulls)
         if weights.smooth:
             loss, part = roughness(x)
             losses["smooth"] = weights.smooth * loss
             gradient.add_(part, alpha=weights.smooth)
         self.terms = {name: float(loss) for name, loss in losses.items()}
         return sum(self.terms.values()), gradient
+
+    def _pulls(
+        self,
+        tile: Tile,
+        matrices: Mapping[str, Tensor],
+        losses: dict[str, Tensor],
+        name: str,
+        features: Tensor,
+        deeper: Tensor | None,
+    ) -> Tensor:
+        """The gradient of a tile's features; puts the content term of its core into `losses`."""
+        whole = torch.zeros_like(features) if deeper is None else deeper.contiguous(memory_format=torch.channels_last)
+        kept, place = self._spans(tile, name, features)
+        inside, onto = features[:, :, kept[0], kept[1]], whole[:, :, kept[0], kept[1]]
+        of_style, of_content = (None if m is None else m[place] for m in self.maps[name])
+        if name in matrices:
+            style_gradient(inside, matrices[name], of_style, onto)
+        if name in self.targets:
+            loss, part = content_term(inside, self.targets[name][:, :, place[0], place[1]], of_content)
+            factor = self.weights.content[name] * self.factors["content"]
+            losses[f"content {name}"] = losses.get(f"content {name}", torch.zeros_like(loss)) + factor * loss
+            onto.add_(part, alpha=factor)
+        return whole
 
     def _style(self, products: Mapping[str, tuple[Tensor, float]], losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Puts the style terms into `losses`; the matrices with which their gradients are made."""
@@ -185,7 +201,7 @@ class Objective:
         total: dict[str, tuple[Tensor, float]] = {}
         with torch.no_grad():
             for tile in tiles:
-                for name, (products, count) in self._summed(self.reader.read(tile.of(picture)), tile, maps).items():
+                for name, (products, count) in self._summed(self.reader.read(tile.of(picture)).found, tile, maps).items():
                     before = total.get(name, (0, 0.0))
                     total[name] = before[0] + products, before[1] + count
         return total
@@ -212,7 +228,7 @@ class Objective:
         pieces: dict[str, list[tuple[Span, Tensor]]] = {name: [] for name in self.reader.names}
         with torch.no_grad():
             for tile in self.tiles:
-                for name, features in self.reader.read(tile.of(content)).items():
+                for name, features in self.reader.read(tile.of(content)).found.items():
                     kept, place = self._spans(tile, name, features)
                     pieces[name].append(
                         (place, features[:, :, kept[0], kept[1]] if name in self.weights.content else features[:, :0])

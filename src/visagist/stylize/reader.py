@@ -6,7 +6,7 @@ Output  features; for gradients of the features, the gradient of the picture.
 Differs from calling the network: its own copy of the weights, in the precision and the memory layout in which they are used; no
         gradients of weights; a max pool comes before the ReLU whose output nobody wants, which gives the same numbers (both keep
         the order of values) from a quarter of the work; pictures larger than `tile` are read in pieces that overlap.
-Read    Reader: `read`, `pull`; Tile.
+Read    Reader: `read`; Reading: `pull`; Tile.
 
 Tiles: a feature depends on the picture no further away than `reach`; a tile is read with that much around it, and only features of
 its core count. Core borders lie on multiples of the network's whole stride, so a convolutional network with even pools gives the
@@ -16,7 +16,7 @@ same features as the whole picture read at once.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +54,28 @@ class Tile:
         return slice(rows, rows + kept[0].stop - kept[0].start), slice(columns, columns + kept[1].stop - kept[1].start)
 
 
+class Reading:
+    """What was read of one picture: features by layer, and the pieces of the way back, from one wanted layer to the next."""
+
+    def __init__(self) -> None:
+        self.found: Found = {}
+        self.pieces: list[tuple[str, Tensor, Tensor]] = []  # layer; what its features were made from; they themselves
+
+    def pull(self, pulls: Callable[[str, Tensor, Tensor | None], Tensor]) -> Tensor:
+        """The gradient of the picture [1, 3, H, W]; memory is given back on the way, so this works once.
+
+        pulls  is asked from the deepest layer on: a layer's name, its features and the gradient that came from deeper layers (None
+               for the deepest); it returns the whole gradient of these features and may change the one it got in place
+        """
+        gradient: Tensor | None = None
+        while self.pieces:
+            name, leaf, features = self.pieces.pop()
+            whole = pulls(name, features.detach(), gradient)
+            (gradient,) = torch.autograd.grad(features, leaf, whole)
+        assert gradient is not None
+        return gradient
+
+
 class Reader:
     """A feature network ready to be read at `names` with `dtype` inside; `net` itself stays as it is."""
 
@@ -72,21 +94,18 @@ class Reader:
             part.eval().requires_grad_(False)
         self.strides, self.reach, self.numbers = self._measured()
 
-    def read(self, x: Tensor) -> Found:
-        """x [1, 3, H, W] in [-1, 1] -> layer -> [1, C, h, w] of `dtype`, with the way back recorded where x wants its gradient."""
-        h = self.entering(x).to(self.dtype, memory_format=torch.channels_last)
-        found = {}
+    def read(self, x: Tensor) -> Reading:
+        """x [1, 3, H, W] in [-1, 1] -> its features, of `dtype`; the way back is recorded unless gradients are switched off."""
+        reading = Reading()
+        leaf = x.detach().requires_grad_(torch.is_grad_enabled())
+        h = self.entering(leaf).to(self.dtype, memory_format=torch.channels_last)
         for part, name in self.chain:
             h = part(h)
             if name:
-                found[name] = h
-        return found
-
-    def pull(self, found: Mapping[str, Tensor], gradients: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """The gradient of the picture x [1, 3, H, W], given those of its features."""
-        wanted = [name for name in self.names if name in gradients]
-        (gradient,) = torch.autograd.grad([found[n] for n in wanted], x, [gradients[n].to(self.dtype) for n in wanted])
-        return gradient
+                reading.found[name] = h.detach()
+                reading.pieces.append((name, leaf, h))
+                leaf = h = h.detach().requires_grad_(torch.is_grad_enabled())
+        return reading
 
     @property
     def stride(self) -> int:
