@@ -19,7 +19,7 @@ from visagist.photo.blend import polygon_mask
 from visagist.photo.face import Face
 
 SHORT = 224  # the shorter side is not made smaller than this: the side that networks of ImageNet were trained with
-FOREHEAD = 0.55  # a face's forehead reaches this much of the height from brows to chin above the brows
+FOREHEAD = 0.45  # a face's forehead reaches this much of the height from brows to chin above the brows
 FEATHER = 0.05  # of the width of a face, over which its mask fades
 
 # ITU-R BT.601, full range: luminance, and chroma as JPEG has it.

@@ -99,14 +99,9 @@ class Gatys(Recipe):
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"there is no {name} {getattr(self, name)!r}, choose {', '.join(allowed)}")
-        if (
-            self.size < 0
-            or self.iterations < 1
-            or self.memory < 1
-            or self.coarsest < 1
-            or min((*self.lengths, *self.counts), default=1) < 1
-        ):
-            raise ValueError("sizes, iterations and memory are at least 1")
+        counts = (self.iterations, self.memory, *self.lengths, *self.counts)
+        if min(counts) < 1 or min(self.size, self.coarsest) < 0:
+            raise ValueError("iterations, memory and lengths are at least 1, size and coarsest at least 0")
         numbers = (self.ratio, self.smooth, self.guard, self.style_scale, self.spectrum, *self.ratios)
         if not all(map(math.isfinite, numbers)) or min(self.ratio, self.smooth, self.guard, *self.ratios) < 0 or self.guard > 1:
             raise ValueError("ratio and smooth are 0 or more, guard lies between 0 and 1")
@@ -127,7 +122,7 @@ class Gatys(Recipe):
         lengths = [max(1, round(size * length / self.lengths[-1])) for length in self.lengths] or [size]
         while not self.lengths and lengths[0] // 2 >= self.coarsest > 0:
             lengths.insert(0, lengths[0] // 2)
-        halved = [max(10, self.iterations >> number) for number in range(len(lengths))] if len(lengths) > 1 else [self.iterations]
+        halved = [min(self.iterations, max(10, self.iterations >> number)) for number in range(len(lengths))]
         return list(zip(lengths, self.counts or halved, self.ratios or [self.ratio] * len(lengths), strict=True))
 
     # use
