@@ -119,11 +119,11 @@ def test_a_step_turns_weights_of_fixed_length() -> None:
     optimizer = Spectral([p], lr=0.0)
     p.grad = torch.randn_like(p)
     optimizer.step()
-    assert float(p.norm()) == pytest.approx(2.0)  # one unit for each of 4 filters
+    assert p.norm().item() == pytest.approx(2.0)  # one unit for each of 4 filters
     before = p.detach().clone()
     optimizer.param_groups[0]["lr"] = 0.1
     optimizer.step()
-    assert 0.1 * 0.5 * 2 < float((p - before).norm()) < 0.1 * 1.5 * 2
+    assert 0.1 * 0.5 * 2 < (p - before).norm().item() < 0.1 * 1.5 * 2
 
 
 def test_settling_measures_the_statistics_anew(items: list[Item]) -> None:

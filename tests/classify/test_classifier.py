@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from visagist.classify.classifier import CIFAR10, Classifier, square, to_network, varied
+from visagist.classify.classifier import CIFAR10, GREY, Classifier, cut_out, square, to_network, varied
 from visagist.errors import TrainingError
 from visagist.photo.photo import Photo
 from visagist.recipe import Item, Run, Stage, Tools
@@ -73,6 +73,16 @@ def test_mirror_images_come_where_they_are_asked_for() -> None:
     x = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     out = varied(x, shift=0, flipped=torch.tensor([True, False, True, False]))
     assert torch.equal(out[::2], x[::2].flip(2)) and torch.equal(out[1::2], x[1::2])
+
+
+def test_a_grey_square_lies_somewhere_inside_each_picture() -> None:
+    torch.manual_seed(0)
+    out = cut_out(torch.full((50, 32, 32, 3), 7, dtype=torch.uint8), 10)
+    grey = (out == GREY).all(3)
+    assert grey.sum((1, 2)).tolist() == [100] * 50 and set(out.unique().tolist()) == {7, GREY}
+    assert all(g.any(1).sum() == 10 and g.any(0).sum() == 10 for g in grey)
+    assert len({tuple(g.nonzero()[0].tolist()) for g in grey}) > 30
+    assert torch.equal(cut_out(out, 32), torch.full_like(out, GREY))
 
 
 def test_every_picture_is_mirrored_in_every_other_pass() -> None:

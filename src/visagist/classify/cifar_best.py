@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visagist.classify.classifier import AT_ONCE, Classifier, square, to_network, varied
+from visagist.classify.classifier import AT_ONCE, Classifier, cut_out, square, to_network, varied
 from visagist.classify.spectral import Spectral
 from visagist.recipe import Batch, Item, Networks, Run, Scalars, Stage, Tools
 
@@ -110,6 +110,7 @@ class Best(Classifier):
     decay: float = 2e-6  # weight decay of shifts and last layer for each picture of a batch
     whitening: float = 0.375  # part of the training in which the first layer's shifts learn
     shift: int = 2  # largest shift in pixels, the border mirrored
+    cutout: int = 0  # side of a grey square that hides a part of each picture, 0 for none
     smoothing: float = 0.2  # label smoothing: this part of the target is spread over all classes
     glance: int = 1000  # pictures that the figures during training are of; those at the end are of all
 
@@ -162,6 +163,7 @@ class Best(Classifier):
         assert isinstance(net, Whitened)
         net.whiten.bias.requires_grad_(run.progress < self.whitening)  # type: ignore[union-attr]  # else nothing goes back so far
         pictures = varied(batch["image"], shift=self.shift, flipped=self.flips(run, batch))  # uint8 [B, 32, 32, 3]
+        pictures = cut_out(pictures, self.cutout) if self.cutout else pictures
         count = len(pictures)
         loss, right = torch.zeros(()), torch.zeros(())
         for x, label in zip(pictures.split(self.part), batch["label"].split(self.part), strict=True):

@@ -30,6 +30,7 @@ SIDE = 32
 LEVELS = 127.5  # grey levels of 0..255 in one unit of [-1, 1]
 # The order of CIFAR-10's labels (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009); also the alphabet's.
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+GREY = 120  # about the mean of CIFAR-10
 AT_ONCE = 500  # pictures in one pass of a network
 
 
@@ -88,6 +89,20 @@ def varied(pictures: Tensor, *, shift: int, flipped: Tensor | None) -> Tensor:
         columns = torch.where(flipped[:, None], columns.flip(1), columns)
     which = torch.arange(count, device=pictures.device)
     return pictures[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def cut_out(pictures: Tensor, side: int) -> Tensor:
+    """Pictures uint8 [B, 32, 32, 3] with a grey square each, wholly inside, at a place drawn from torch's generator.
+
+    DeVries, Taylor: Improved Regularization of Convolutional Neural Networks with Cutout. 2017.
+    """
+    count, height, width = pictures.shape[:3]
+    top = torch.randint(0, height - side + 1, (count, 1), device=pictures.device)
+    left = torch.randint(0, width - side + 1, (count, 1), device=pictures.device)
+    rows, columns = torch.arange(height, device=pictures.device), torch.arange(width, device=pictures.device)
+    hidden_rows = (rows >= top) & (rows < top + side)  # [B, H]
+    hidden_columns = (columns >= left) & (columns < left + side)
+    return pictures.masked_fill((hidden_rows[:, :, None] & hidden_columns[:, None])[..., None], GREY)
 
 
 def _reflected(index: Tensor, length: int) -> Tensor:
