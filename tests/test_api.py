@@ -84,7 +84,7 @@ def pixels():
 
 
 def test_each_function_fits_on_a_page():
-    for verb in ("detect", "landmarks", "makeup", "stylize", "classify"):
+    for verb in ("detect", "landmarks", "makeup", "stylize", "classify", "rotate"):
         lines = inspect.getsource(getattr(api, verb)).splitlines()
         doc = inspect.getdoc(getattr(api, verb)) or ""
         assert len(lines) - len(doc.splitlines()) <= 25
@@ -243,3 +243,9 @@ def test_a_real_portrait_with_the_bundled_weights(monkeypatch):
 
 def overlap_of(a, b):
     return float(iou(np.array([a]), np.array([b]))[0, 0])
+
+
+def test_turning_told_nonsense(pixels):
+    for options in ({"yaw": float("nan")}, {"yaw": 3, "turn": (1, 0, 0)}, {"turn": (1, 0)}, {"expression": {"smile": float("inf")}}):
+        with pytest.raises(UsageError, match="no sense"):
+            api.rotate(pixels, **options)

@@ -36,7 +36,7 @@ def test_the_public_names():
             "VisagistError",
             "WeightsError",
         ),
-        *("__version__", "classify", "detect", "evaluate", "landmarks", "load", "makeup", "stylize", "train"),
+        *("__version__", "classify", "detect", "evaluate", "landmarks", "load", "makeup", "rotate", "stylize", "train"),
     ]
 
 

@@ -91,19 +91,13 @@ SYSTEMS: dict[str, System] = {
             name="rcnn",
             verb="detect",
             paper="Girshick, Donahue, Darrell, Malik: Rich Feature Hierarchies for Accurate Object Detection. CVPR 2014",
-            presets={
-                "face": ("visagist.detect.rcnn:FaceRCNN", {}),
-                "paper": ("visagist.detect.rcnn:RCNN", {}),
-            },
+            presets={"face": ("visagist.detect.rcnn:FaceRCNN", {}), "paper": ("visagist.detect.rcnn:RCNN", {})},
         ),
         System(
             name="fast-rcnn",
             verb="detect",
             paper="Girshick: Fast R-CNN. ICCV 2015",
-            presets={
-                "face": ("visagist.detect.fast_rcnn:FaceFastRCNN", {}),
-                "paper": ("visagist.detect.fast_rcnn:FastRCNN", {}),
-            },
+            presets={"face": ("visagist.detect.fast_rcnn:FaceFastRCNN", {}), "paper": ("visagist.detect.fast_rcnn:FastRCNN", {})},
         ),
         System(
             name="faster-rcnn",
@@ -133,10 +127,7 @@ SYSTEMS: dict[str, System] = {
             name="lipstick",
             verb="makeup",
             paper="Three-layer ELU fully convolutional network for lip colour (a training text without a publication, 2018)",
-            presets={
-                "residual": ("visagist.makeup.lipstick:Lipstick", {}),
-                "seed": ("visagist.makeup.lipstick:SeedLipstick", {}),
-            },
+            presets={"residual": ("visagist.makeup.lipstick:Lipstick", {}), "seed": ("visagist.makeup.lipstick:SeedLipstick", {})},
         ),
         System(
             name="perceptual",
@@ -174,6 +165,12 @@ SYSTEMS: dict[str, System] = {
             paper="Johnson, Alahi, Fei-Fei: Perceptual Losses for Real-Time Style Transfer and Super-Resolution. ECCV 2016",
             presets={"default": ("visagist.stylize.fast_style:FastStyle", {})},
             variants=PAINTINGS,
+        ),
+        System(
+            name="morphable",
+            verb="rotate",
+            paper="Blanz, Vetter: A Morphable Model for the Synthesis of 3D Faces. SIGGRAPH 1999",
+            presets={"default": ("visagist.rotate.turn:MorphableTurn", {})},
         ),
         System(
             name="cifar-best",

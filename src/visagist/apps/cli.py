@@ -18,7 +18,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from visagist.apps import learning, process
+from visagist.apps import learning, process, turning
 from visagist.apps.options import (
     MAX_PIXELS,
     Colour,
@@ -319,6 +319,7 @@ def classify(
     return verbs.classify(options, model=model, top=top, pad=pad, explain=explain, device=device.value)
 
 
+app.command(epilog="A photo without faces fails. Far from the head nothing moves.")(turning.rotate)
 app.add_typer(
     typer.Typer(cls=learning.Systems, no_args_is_help=True),
     name="train",

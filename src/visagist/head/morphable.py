@@ -12,6 +12,7 @@ Model axes: x to the picture's right (the subject's left), y up, z towards the v
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -53,7 +54,7 @@ class Morphable:
                 made = made + np.tensordot(np.asarray(of, np.float64), basis[: len(of)], 1)
         return made
 
-    def expressed(self, weights: dict[str, float]) -> np.ndarray:
+    def expressed(self, weights: Mapping[str, float]) -> np.ndarray:
         """Coefficients [E] of a mix of named expressions. A name without its side ("mouthSmile") means both; case does not matter.
 
         ValueError for a name there is none of.

@@ -1,0 +1,221 @@
+"""`visagist rotate`: heads turned, one picture or a row of views, a film of them, the face as a mesh."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from visagist.apps.options import (
+    MAX_PIXELS,
+    Device,
+    DeviceOption,
+    FaceOption,
+    InPlace,
+    Json,
+    MaxPixels,
+    OutResult,
+    Overwrite,
+    Photos,
+    Quiet,
+    Seed,
+)
+from visagist.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from visagist.apps.batch import Job
+    from visagist.photo.face import Face
+    from visagist.photo.photo import Photo
+
+MOST_VIEWS = 61
+
+
+def _degrees(text: str | None) -> Any:
+    """DY,DP,DR as three numbers; None stays None."""
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != 3 or not all(map(math.isfinite, found)):
+        raise typer.BadParameter(f"{text!r} is not three numbers such as 20,0,0.")
+    return found
+
+
+def _span(text: str | None) -> Any:
+    """FROM:TO:STEP as the yaws it means, both ends included; None stays None."""
+    if text is None:
+        return None
+    try:
+        first, last, step = (float(part) for part in text.split(":"))
+        count = math.floor((last - first) / step + 1e-6) + 1
+    except (ValueError, ZeroDivisionError, OverflowError):
+        count = 0
+    if not 1 <= count <= MOST_VIEWS:
+        raise typer.BadParameter(f"{text!r} is no row of 1 to {MOST_VIEWS} angles such as -45:45:15.")
+    return tuple(first + i * step for i in range(count))
+
+
+def _weights(text: str | None) -> Any:
+    """NAME=W,NAME=W as a dict."""
+    found: dict[str, float] = {}
+    for part in (text or "").split(",") if text else []:
+        name, _, weight = (word.strip() for word in part.partition("="))
+        try:
+            found[name] = float(weight)
+        except ValueError:
+            found[name] = math.nan
+        if not name or not math.isfinite(found[name]):
+            raise typer.BadParameter(f"{part!r} is no expression such as mouthSmile=0.6.")
+    return found
+
+
+def rotate(
+    photos: Photos,
+    yaw: Annotated[
+        float | None, typer.Option("--yaw", help="Turn to; > 0: nose to the picture's right. Default: the photo's.")
+    ] = None,
+    pitch: Annotated[float | None, typer.Option("--pitch", help="Turn to; > 0: chin up. Default: the photo's.")] = None,
+    roll: Annotated[float | None, typer.Option("--roll", help="Turn to; > 0: tipped clockwise. Default: the photo's.")] = None,
+    turn: Annotated[
+        str | None, typer.Option("--turn", metavar="DY,DP,DR", callback=_degrees, help="Turn by, instead; 0,0,0 changes nothing.")
+    ] = None,
+    expression: Annotated[
+        str | None,
+        typer.Option("--expression", metavar="NAME=W,...", callback=_weights, help="Add expressions, such as mouthSmile=0.6."),
+    ] = None,
+    views: Annotated[
+        str | None,
+        typer.Option("--views", metavar="FROM:TO:STEP", callback=_span, help="A sheet of these yaws instead, such as -45:45:15."),
+    ] = None,
+    film: Annotated[
+        str | None, typer.Option("--film", metavar="FILE", help="Also a film of the --views: .gif, .webp, .mp4 or .avi.")
+    ] = None,
+    mesh: Annotated[
+        str | None,
+        typer.Option("--mesh", metavar="FILE.obj", help="Also the largest chosen face as a mesh, the photo its texture."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME|PATH", help="morphable, or its weights file or run folder.")
+    ] = "morphable",
+    out: OutResult = None,
+    in_place: InPlace = False,
+    json: Json = False,
+    face: FaceOption = "all",
+    overwrite: Overwrite = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    device: DeviceOption = Device.auto,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> int:
+    """Turn heads, believably to about 30 degrees; up to 75."""
+    from visagist import api, catalog
+    from visagist.apps import batch, verbs
+    from visagist.apps.report import printable
+
+    angles: Any = views  # as `_span` has read them
+    asked = {"yaw": yaw, "pitch": pitch, "roll": roll}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if turn is not None:
+        given["turn"] = turn
+    if expression:
+        given["expression"] = expression
+    _check(given, views, film, mesh, several=len(batch.collect(photos)[0]) > 1, overwrite=overwrite)
+
+    def do(job: Job) -> dict[str, Any]:
+        assert job.out is not None
+        photo = verbs._open(job, options)
+        found = api.landmarks(photo, api.choose(api.detect(photo, device=device.value), face), device=device.value)
+        loaded = catalog.load(model, device.value, verb="rotate")
+        fits = [loaded.recipe.fit_face(loaded.nets, one).as_dict() for one in found]
+        how = {**given, "faces": found, "model": model, "device": device.value}
+        turned = api.rotate(photo, **how) if angles is None else _sheet(photo, angles, how, film, overwrite)
+        if mesh is not None:
+            _write_mesh(mesh, loaded.recipe.mesh(loaded.nets, photo, found[0]), photo, overwrite)
+        turned.save(job.out, overwrite=overwrite or job.in_place)
+        return {**verbs._record(job, photo, dict(enumerate(found, 1))), "fits": fits}
+
+    def cells(record: dict[str, Any]) -> list[list[str]]:
+        poses = ["/".join(f"{v:.0f}" for v in fit["pose"].values()) for fit in record["fits"]]
+        return [[" ".join(poses), printable(record["out"])]]
+
+    options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels, in_place=in_place, edits=True)
+    return verbs._through(options, "rotate", do, {"was at": 12, "result": 0}, cells, "turned", more={"fits": []})
+
+
+def _check(given: Mapping[str, Any], views: Any, film: str | None, mesh: str | None, *, several: bool, overwrite: bool) -> None:
+    """What would go wrong is said before any photo is opened."""
+    if "turn" in given and {"yaw", "pitch", "roll"} & given.keys():
+        raise UsageError(
+            "--turn is by how much, --yaw, --pitch and --roll are to where", code="usage", hint="give one or the other"
+        )
+    if views is not None and ("yaw" in given or "turn" in given):
+        raise UsageError("--views gives the yaws itself", code="usage", hint="leave --yaw and --turn out")
+    if not given and views is None and mesh is None:
+        raise UsageError("nothing says how to turn", code="usage", hint="give --yaw, --turn, --views or --expression")
+    if film is not None and views is None:
+        raise UsageError("a film shows several views", code="usage", hint="add --views -30:30:5")
+    if several and (film is not None or mesh is not None):
+        raise UsageError("a film or a mesh shows one photo", code="usage", hint="name one photo")
+    if mesh is not None:
+        if not mesh.lower().endswith(".obj"):
+            raise UsageError("meshes are written as .obj", code="usage", path=mesh)
+        for path in _files(mesh):
+            if not overwrite and os.path.lexists(path):
+                raise OutputError("the file exists already", code="exists", path=path, hint="--overwrite replaces it")
+
+
+def _sheet(photo: Photo, views: Sequence[float], how: Mapping[str, Any], film: str | None, overwrite: bool) -> Photo:
+    """The photo with a sheet of views in the place of its pixels; also writes the film, to and fro."""
+    from visagist import api
+    from visagist.photo.draw import sheet
+    from visagist.photo.film import Film
+
+    moving = None if film is None else Film(film, overwrite=overwrite)
+    turned = [api.rotate(photo, yaw=view, **how) for view in views]
+    step = turned[0].history[-1]
+    step = replace(step, settings={**step.settings, "yaw": None, "views": " ".join(f"{view:g}" for view in views)})
+    if moving is not None:
+        for one in _there_and_back(turned):
+            moving.add(one.pixels)
+        moving.save((step,))
+    tiles = [_around(one.pixels, how["faces"]) for one in turned]
+    pixels = sheet(tiles, [f"{view:g}" for view in views], columns=min(len(views), 7))
+    return photo.edited(pixels, step)
+
+
+def _there_and_back(turned: Sequence[Photo]) -> Iterator[Photo]:
+    yield from turned
+    yield from reversed(turned[1:-1])
+
+
+def _around(pixels: Any, faces: Sequence[Face]) -> Any:
+    """The part of the picture about the faces: once their size on every side."""
+    boxes = [face.box for face in faces]
+    reach = max(b[3] - b[1] for b in boxes)
+    x0, y0 = (max(0, int(min(b[i] for b in boxes) - 0.8 * reach)) for i in range(2))
+    x1, y1 = (int(max(b[i] for b in boxes) + 0.8 * reach) + 1 for i in (2, 3))
+    return pixels[y0:y1, x0:x1]
+
+
+def _files(mesh: str) -> tuple[str, str, str]:
+    """The surface, its material, its texture."""
+    stem = mesh[: -len(".obj")]
+    return mesh, stem + ".mtl", stem + ".png"
+
+
+def _write_mesh(path: str, mesh: Any, photo: Photo, overwrite: bool) -> None:
+    """Wavefront OBJ, MTL and the photo as PNG."""
+    from visagist.weights.card import write_atomically
+
+    surface, material, texture = _files(path)
+    photo.save(texture, overwrite=overwrite)
+    described = f"newmtl photo\nKa 1 1 1\nKd 1 1 1\nmap_Kd {os.path.basename(texture)}\n"
+    write_atomically(Path(material), described.encode())
+    write_atomically(Path(surface), mesh.obj("photo", os.path.basename(material)).encode())

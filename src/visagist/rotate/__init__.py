@@ -1,0 +1,1 @@
+"""Turning heads in photos."""

@@ -1,0 +1,160 @@
+"""Carry a photo along with a head that turns: where does each pixel of the new picture come from?
+
+Two maps, laid over each other. Inside the face the surface says it: a pixel of the turned face is a place on the model, and that
+place is seen somewhere in the photo. What the surface does not say (eye openings, mouth slit, skin that the photo hides) is filled
+in harmonically between what is known. Outside the face (hair, ears, neck, background) the face's outline pulls its surroundings
+along, less and less, until one face height away nothing moves. The outline itself is sharp: a cheek may cover what lies behind it.
+
+Differs from pasting a rendered head: nothing is drawn twice, and no hole can open.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from visagist.head.fit import Fit
+from visagist.head.mesh import normals
+from visagist.head.morphable import EYES, Morphable
+from visagist.head.render import Raster, harmonic, rasterise
+
+CENTRE_BEHIND = 0.62  # the head turns about a point so far behind its face's centroid, in distances between the eyes
+STILL = 0.9  # of the face's height: so far from the face nothing moves any more
+FINE = 800  # longest side at which maps are computed, in pixels
+DEEP = 0.09  # by so much, in distances between the eyes, a place may lie behind what is seen there and still count as seen
+GRAZING = 0.25  # cosine to the view below which skin is too foreshortened to be copied
+
+
+def carry(pixels: np.ndarray, model: Morphable, found: Fit, turn: np.ndarray, expression: np.ndarray) -> np.ndarray:
+    """The picture uint8 [H, W, 3] with the fitted head turned (`turn` [3, 3] as `Fit.turn`) and its expression changed to these
+    coefficients. Pixels further from the face than its height stay bit for bit."""
+    if np.array_equal(expression, found.expression) and np.abs(turn - found.turn).max() < 1e-9:
+        return pixels.copy()
+    before = model.shape(found.identity, found.expression)
+    after = model.shape(found.identity, expression)
+    now, then = found.placed(before), found.scale * _about(before, after, model, found, turn)
+    box = _region(now, then, pixels.shape[:2])
+    if box is None:
+        return pixels.copy()
+    x0, y0, x1, y1 = box
+    part = np.ascontiguousarray(pixels[y0:y1, x0:x1])
+    fine = min(1.0, FINE / max(part.shape[:2]))
+    size = max(2, round(part.shape[0] * fine)), max(2, round(part.shape[1] * fine))
+    factor = np.array([size[1] / part.shape[1], size[0] / part.shape[0], fine])
+    now, then = (now - (x0, y0, 0)) * factor, (then - (x0, y0, 0)) * factor
+
+    source, target = rasterise(now, model.triangles, size), rasterise(then, model.triangles, size)
+    if not target.covered.any() or not source.covered.any():
+        return pixels.copy()
+    facing = -(normals(before, model.triangles) @ found.turn[2])  # cosine to the view
+    inside = _inside(now, facing, source, target, DEEP * _apart(model) * found.scale * fine)
+    outside, face = _outside(model, now, source, target)
+    there = part.shape[1], part.shape[0]
+    grid = np.stack(np.meshgrid(np.arange(there[0]), np.arange(there[1])), axis=2).astype(np.float32)
+    layers = []
+    for move in (inside, outside):
+        move = cv2.resize(move / factor[:2].astype(np.float32), there, interpolation=cv2.INTER_LINEAR)
+        where = grid + move
+        layers.append(cv2.remap(part, where[..., 0], where[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+    weight = cv2.GaussianBlur(face.astype(np.float32), (0, 0), 0.8)
+    weight = cv2.resize(weight, there, interpolation=cv2.INTER_LINEAR)[..., None]
+    laid = np.rint(layers[0] * weight + layers[1] * (1 - weight)).astype(np.uint8)
+    out = pixels.copy()
+    out[y0:y1, x0:x1] = laid
+    return out
+
+
+def _about(before: np.ndarray, after: np.ndarray, model: Morphable, found: Fit, turn: np.ndarray) -> np.ndarray:
+    """The changed face in the new turn, in units of the model, so that the head's centre stays where it was in the picture."""
+    centre = before.mean(0) - (0, 0, CENTRE_BEHIND * _apart(model))
+    placed = (after - centre) @ turn.T
+    placed[:, :2] += (found.scale * centre @ found.turn[:2].T + found.shift) / found.scale
+    placed[:, 2] += centre @ found.turn[2]
+    return placed
+
+
+def _apart(model: Morphable) -> float:
+    """The distance between the mean face's eyes."""
+    return float(np.linalg.norm(np.subtract(*(model.mean[model.landmarks[eye]].mean(0) for eye in EYES))))
+
+
+def _region(now: np.ndarray, then: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The part of the picture where something may move; None where the face lies outside."""
+    both = np.concatenate([now, then])[:, :2]
+    low, high = both.min(0), both.max(0)
+    reach = STILL * max(np.ptp(now[:, 1]), np.ptp(then[:, 1])) + 4
+    x0, y0 = np.maximum(np.floor(low - reach), 0).astype(int).tolist()
+    x1, y1 = np.minimum(np.ceil(high + reach), (size[1], size[0])).astype(int).tolist()
+    return (x0, y0, x1, y1) if x1 - x0 > 2 and y1 - y0 > 2 else None
+
+
+def _inside(now: np.ndarray, facing: np.ndarray, source: Raster, target: Raster, slack: float) -> np.ndarray:
+    """For each pixel of the turned face the way to its place in the photo, float32 [H, W, 2].
+
+    facing  [N] cosine of each vertex to the view of the photo; slack: see DEEP, in pixels
+    """
+    seen = target.spread(np.concatenate([now, facing[:, None]], axis=1))
+    where, depth, cosine = seen[..., :2], seen[..., 2], seen[..., 3]
+    nearest = _sample(np.where(source.covered, source.depth, np.inf).astype(np.float32), where)
+    known = target.covered & (depth <= nearest + slack) & (cosine > GRAZING)
+    known = cv2.morphologyEx(known.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    # Places and not ways are continued: hidden skin is stretched from where skin ends, not taken from behind the face.
+    return harmonic(where, known) - _centres(known.shape)
+
+
+def _outside(model: Morphable, now: np.ndarray, source: Raster, target: Raster) -> tuple[np.ndarray, np.ndarray]:
+    """The way of all other pixels, float32 [H, W, 2], and which pixels are the turned face, bool [H, W].
+
+    Outlines correspond by the direction in which they lie on the mean face as seen from its middle.
+    """
+    face, was = _whole(target.covered), _whole(source.covered)
+    middle = model.mean[:, :2].mean(0)
+    around = (model.mean[:, :2] - middle) / np.maximum(np.linalg.norm(model.mean[:, :2] - middle, axis=1, keepdims=True), 1e-9)
+    angle_now, at_now = _outline(was, source, around)
+    angle_then, at_then = _outline(face, target, around)
+    order = np.argsort(angle_now)
+    angle_now, at_now = angle_now[order], at_now[order]
+    move = np.stack([np.interp(angle_then, angle_now, at_now[:, axis], period=2 * np.pi) for axis in range(2)], axis=1) - at_then
+    ring = np.zeros((*face.shape, 2), np.float32)
+    count = np.zeros(face.shape, np.float32)
+    y, x = np.floor(at_then[:, 1]).astype(int), np.floor(at_then[:, 0]).astype(int)
+    np.add.at(ring, (y, x), move)
+    np.add.at(count, (y, x), 1)
+    known = count > 0
+    ring[known] /= count[known][:, None]
+    reach = STILL * np.ptp(np.nonzero(face | was)[0])
+    still = cv2.distanceTransform((~(face | was)).astype(np.uint8), cv2.DIST_L2, 5) > reach
+    still[[0, -1]] = still[:, [0, -1]] = True  # the picture's edge, too
+    still &= ~face
+    ring[still & ~known] = 0
+    return harmonic(ring, known | still), face
+
+
+def _whole(covered: np.ndarray) -> np.ndarray:
+    """The face without its openings: everything within its outermost outline."""
+    outlines, _ = cv2.findContours(covered.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = np.zeros(covered.shape, np.uint8)
+    cv2.drawContours(filled, [max(outlines, key=cv2.contourArea)], -1, 1, cv2.FILLED)
+    return filled > 0
+
+
+def _outline(mask: np.ndarray, raster: Raster, around: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Directions [P] on the mean face, in radians, and places [P, 2] of the outline's pixels."""
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    xy = max(outlines, key=cv2.contourArea)[:, 0]
+    direction = raster.spread(around)[xy[:, 1], xy[:, 0]]
+    there = np.abs(direction).sum(1) > 0
+    return np.arctan2(direction[there, 1], direction[there, 0]), xy[there] + 0.5
+
+
+def _centres(size: tuple[int, ...]) -> np.ndarray:
+    """Places of the pixels' centres, float32 [H, W, 2]."""
+    return np.stack(np.meshgrid(np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5), axis=2).astype(np.float32)
+
+
+def _sample(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The pixels [H, W] nearest to these places [H, W, 2]."""
+    x = np.clip(np.floor(where[..., 0]), 0, picture.shape[1] - 1).astype(int)
+    y = np.clip(np.floor(where[..., 1]), 0, picture.shape[0] - 1).astype(int)
+    sampled: np.ndarray = picture[y, x]
+    return sampled

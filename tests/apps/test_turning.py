@@ -1,0 +1,80 @@
+"""`visagist rotate`: what is refused before work starts; a whole command on the one real portrait with the bundled weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from visagist.apps.cli import app
+from visagist.photo.photo import Photo
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "nothing says how to turn"),
+        (["--turn", "1,2"], "not three numbers"),
+        (["--turn", "1,2,nan"], "not three numbers"),
+        (["--turn", "9,0,0", "--yaw", "3"], "one or the other"),
+        (["--views", "-45:45:0"], "no row"),
+        (["--views", "0:9000:1"], "no row"),
+        (["--views", "0:30:15", "--yaw", "3"], "gives the yaws itself"),
+        (["--yaw", "3", "--film", "f.gif"], "several views"),
+        (["--yaw", "3", "--mesh", "head.ply"], "written as .obj"),
+        (["--expression", "smile"], "no expression"),
+    ],
+)
+def test_wrong_usage(here: Path, photo: Callable[..., Path], run: Run, arguments: list[str], said: str) -> None:
+    photo("a.png")
+    done = run("rotate", "a.png", *arguments)
+    assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 1
+
+
+def test_a_mesh_replaces_nothing_and_belongs_to_one_photo(here: Path, photo: Callable[..., Path], run: Run) -> None:
+    photo("a.png"), photo("b.png")
+    assert run("rotate", "a.png", "b.png", "--yaw", "3", "--mesh", "m.obj").code == 2
+    Path("m.mtl").write_text("mine")
+    done = run("rotate", "a.png", "--yaw", "3", "--mesh", "m.obj")
+    assert done.code == 3 and "[exists]" in done.err and not Path("a.rotate.png").exists()
+
+
+def test_a_photo_without_a_face_fails(here: Path, photo: Callable[..., Path], run: Run) -> None:
+    photo("a.png", faces=0)
+    done = run("rotate", "a.png", "--yaw", "3")
+    assert done.code == 3 and "[no-face]" in done.err
+
+
+def test_the_portrait(here: Path, astronaut: np.ndarray) -> None:
+    Image.fromarray(astronaut).save("a.png")
+    result = CliRunner().invoke(app, ["rotate", "a.png", "--turn", "20,0,0", "--json", "--mesh", "head.obj"])
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    (fit,) = record["fits"]
+    assert record["out"] == "a.rotate.png" and not record["skipped"]
+    assert abs(fit["pose"]["yaw"]) < 8 and abs(fit["pose"]["roll"]) < 8 and fit["error"] < 0.08
+    assert len(fit["identity"]) == 40 and len(fit["expression"]) == 20 and np.shape(fit["turn"]) == (3, 3)
+    turned = Photo.open("a.rotate.png")
+    assert turned.pixels.shape == astronaut.shape and turned.history[-1].system == "morphable"
+    assert np.array_equal(turned.pixels[400:], astronaut[400:])  # far below the head
+    lines = Path("head.obj").read_text().splitlines()
+    assert [sum(line.startswith(kind) for line in lines) for kind in ("v ", "vt ", "f ")] == [6706, 6706, 13120]
+    assert "map_Kd head.png" in Path("head.mtl").read_text() and Path("head.png").is_file()
+
+
+def test_views(here: Path, astronaut: np.ndarray) -> None:
+    Image.fromarray(astronaut[:260, 90:370]).save("a.png")
+    result = CliRunner().invoke(app, ["rotate", "a.png", "--views", "-15:15:15", "--film", "f.gif", "-o", "sheet.png"])
+    assert result.exit_code == 0, result.stderr
+    sheet = Photo.open("sheet.png")
+    assert sheet.size[1] > 2.5 * sheet.size[0] * 0.8 and sheet.history[-1].settings["views"] == "-15 0 15"
+    with Image.open("f.gif") as film:
+        assert getattr(film, "n_frames", 1) == 4

@@ -1,0 +1,189 @@
+"""Turning heads: the model learns from meshes, a turned photo shows what a rendered one shows, far pixels stay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from visagist import catalog
+from visagist.errors import FaceError, TrainingError, UsageError
+from visagist.head.fit import Fit, outline_points, turn_of
+from visagist.head.render import rasterise
+from visagist.photo.face import Face, Pose
+from visagist.photo.photo import Photo
+from visagist.recipe import Item, Networks, Run, Tools
+from visagist.rotate.carry import carry
+from visagist.rotate.turn import Basis, MorphableTurn
+from visagist.training.data.readers import read
+from visagist.training.loop import train
+
+SIZE = (220, 240)
+
+
+@pytest.fixture(scope="module")
+def items(egg: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
+    folder = tmp_path_factory.mktemp("egg")
+    np.savez(folder / "egg.npz", **egg)
+    return read(folder, needs=("mesh",))
+
+
+@pytest.fixture(scope="module")
+def learnt(items: Sequence[Item]) -> tuple[MorphableTurn, Networks]:
+    recipe = MorphableTurn().suited(items)
+    nets = recipe.networks()
+    (stage,) = recipe.stages()
+    assert stage.fit is not None
+    stage.fit(Run(nets, {}, stage, 0, torch.device("cpu")), items)
+    return recipe, nets
+
+
+def rendered(recipe: MorphableTurn, nets: Networks, pose: Pose) -> tuple[np.ndarray, Fit]:
+    """A photo of the egg, painted with smooth colours, before a plain ground; and how it stands there."""
+    model = recipe._model(nets)
+    fit = Fit(5.5, turn_of(pose), np.array([120.0, 115.0]), np.zeros(len(model.identity)), np.zeros(len(model.expression)), 0.0)
+    seen = rasterise(fit.placed(model.mean), model.triangles, SIZE)
+    paint = 128 + 100 * np.sin(model.mean * (0.5, 0.4, 0.6))
+    pixels = np.full((*SIZE, 3), 60, np.uint8)
+    pixels[seen.covered] = np.rint(seen.spread(paint)[seen.covered])
+    return pixels, fit
+
+
+def face_of(recipe: MorphableTurn, nets: Networks, fit: Fit) -> Face:
+    model = recipe._model(nets)
+    vertices = model.shape(fit.identity, fit.expression)
+    return Face.of_points(fit.placed(vertices[outline_points(model, vertices, fit.turn)])[:, :2])
+
+
+def test_the_recipe_takes_its_counts_from_the_meshes(learnt: tuple[MorphableTurn, Networks], egg: dict[str, np.ndarray]) -> None:
+    recipe, nets = learnt
+    assert (recipe.vertices, recipe.triangles, recipe.identities, recipe.expressions) == (1681, 3200, 6, 3)
+    assert recipe.names == ("jawOpen", "smile_L", "smile_R")
+    assert sum(b.numel() for b in nets["basis"].buffers() if b.is_floating_point()) == 1681 * 3 * (1 + 6 + 3) + 9
+    faces = nets["basis"](torch.zeros(2, 6), torch.zeros(2, 3))
+    assert np.allclose(faces.numpy(), egg["neutral"], atol=1e-5)
+    with torch.device("meta"):  # the default is the shipped model
+        whole = Basis(6706, 13120, 40, 20, 45)
+    assert sum(b.numel() for b in whole.buffers() if b.is_floating_point()) == 6706 * 3 * 61 + 45 * 20
+
+
+def test_a_training_from_start_to_finish(items: list[Item], tmp_path: Path) -> None:
+    recipe = MorphableTurn(identities=4)
+    learn, measured = recipe.split(items, [])
+    weights = train(recipe, learn, tmp_path / "run", system="morphable", validation=measured[:7], workers=0, quiet=True)
+    loaded = catalog.load(weights)
+    figures = {row.metric: row.value for row in loaded.card.measured}
+    assert loaded.recipe.identities == 4 and figures["identity_mean"] > 0 and figures["yaw_error"] < 3
+
+
+def test_measured_errors_shrink_with_the_basis(items: list[Item], learnt: tuple[MorphableTurn, Networks]) -> None:
+    recipe, nets = learnt
+    figures = recipe.measure(nets, items, Tools(None))
+    assert figures["n"] == 150 and figures["identity_rms"] < 1e-3 and figures["expression_p99"] < 1e-3  # all modes are kept
+
+
+def test_meshes_that_teach_nothing(items: list[Item]) -> None:
+    with pytest.raises(TrainingError, match="no neutral"):
+        MorphableTurn().suited(items[1:])
+    with pytest.raises(TrainingError, match="tell people apart"):
+        MorphableTurn().suited(items[:1])
+    with pytest.raises(TrainingError, match="beyond the kept"):
+        MorphableTurn(vertices=500).suited(items)
+
+
+@pytest.mark.parametrize("turned", [Pose(18, 0, 0), Pose(-12, 8, 5)])
+def test_the_turned_photo_shows_what_a_rendering_shows(learnt: tuple[MorphableTurn, Networks], turned: Pose) -> None:
+    """The middle of the face against the truth; without turning it would be several times as far off."""
+    recipe, nets = learnt
+    before, fit = rendered(recipe, nets, Pose(0, 0, 0))
+    found = recipe.rotate(nets, Photo.of(before), [face_of(recipe, nets, fit)], turn=tuple(turned))
+    model = recipe._model(nets)
+    truth, there = rendered(recipe, nets, turned)
+    centre = model.mean.mean(0) - (
+        0,
+        0,
+        0.62 * np.linalg.norm(model.mean[model.landmarks[36:42]].mean(0) - model.mean[model.landmarks[42:48]].mean(0)),
+    )
+    shift = 5.5 * (fit.turn - there.turn)[:2] @ centre  # heads turn about their own centre, not about the model's origin
+    window = (slice(85, 145), slice(95, 145))
+    moved = np.roll(truth, np.rint(shift[::-1]).astype(int), (0, 1))
+    off = np.abs(found[window].astype(float) - moved[window]).mean()
+    assert off < 14 and off < 0.6 * np.abs(before[window].astype(float) - moved[window]).mean()
+
+
+def test_not_turned_is_the_photo_itself_and_far_pixels_stay(learnt: tuple[MorphableTurn, Networks]) -> None:
+    recipe, nets = learnt
+    pixels, fit = rendered(recipe, nets, Pose(5, 0, 0))
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 255, (700, 800, 3), dtype=np.uint8)
+    wide[200:420, 250:490] = pixels
+    face = face_of(recipe, nets, fit).moved(np.array([[1.0, 0, 250], [0, 1, 200]]))
+    assert np.array_equal(recipe.rotate(nets, Photo.of(wide), [face]), wide)
+    out = recipe.rotate(nets, Photo.of(wide), [face], turn=(25, 0, 0))
+    changed = np.nonzero((out != wide).any(2))
+    assert len(changed[0]) > 1000
+    placed = fit.placed(recipe._model(nets).mean)[:, :2] + (250, 200)
+    (x0, y0), (x1, y1) = placed.min(0), placed.max(0)
+    high = y1 - y0
+    assert changed[0].min() > y0 - 1.2 * high and changed[0].max() < y1 + 1.2 * high
+    assert changed[1].min() > x0 - 1.2 * high and changed[1].max() < x1 + 1.2 * high
+
+
+def test_a_mirrored_photo_turns_the_other_way(learnt: tuple[MorphableTurn, Networks]) -> None:
+    recipe, nets = learnt
+    pixels, fit = rendered(recipe, nets, Pose(8, 3, 0))
+    face = face_of(recipe, nets, fit)
+    out = recipe.rotate(nets, Photo.of(pixels), [face], turn=(15, 0, 0))
+    mirrored = np.ascontiguousarray(pixels[:, ::-1])
+    back = recipe.rotate(nets, Photo.of(mirrored), [face.mirrored(SIZE[1])], turn=(-15, 0, 0))[:, ::-1]
+    assert np.abs(out.astype(float) - back).mean() < 1.5
+
+
+def test_a_face_cut_by_the_border_and_one_outside(learnt: tuple[MorphableTurn, Networks]) -> None:
+    recipe, nets = learnt
+    pixels, fit = rendered(recipe, nets, Pose(0, 0, 0))
+    model = recipe._model(nets)
+    for x in (0, 100):
+        moved = Fit(5.5, fit.turn, fit.shift - (x, 0), np.zeros(6), np.zeros(3), 0.0)
+        out = carry(np.ascontiguousarray(pixels[:, x : x + 140]), model, moved, turn_of(Pose(20, 0, 0)), np.zeros(3))
+        assert out.shape == (220, 140, 3)
+    gone = Fit(5.5, fit.turn, fit.shift + 5000, np.zeros(6), np.zeros(3), 0.0)
+    assert np.array_equal(carry(pixels, model, gone, turn_of(Pose(20, 0, 0)), np.zeros(3)), pixels)
+
+
+def test_an_expression_moves_the_mouth_only(learnt: tuple[MorphableTurn, Networks]) -> None:
+    recipe, nets = learnt
+    pixels, fit = rendered(recipe, nets, Pose(0, 0, 0))
+    out = recipe.rotate(nets, Photo.of(pixels), [face_of(recipe, nets, fit)], expression={"jawOpen": 1.0})
+    moved = np.abs(out.astype(int) - pixels).sum(2) > 12
+    assert moved[120:165].mean() > 5 * moved[40:85].mean()
+
+
+def test_the_mesh_lies_on_the_photo(learnt: tuple[MorphableTurn, Networks]) -> None:
+    recipe, nets = learnt
+    pixels, fit = rendered(recipe, nets, Pose(0, 0, 0))
+    mesh = recipe.mesh(nets, Photo.of(pixels), face_of(recipe, nets, fit))
+    assert mesh.uv is not None and mesh.vertices.shape == (1681, 3) and len(mesh.triangles) == 3200
+    seen = fit.placed(recipe._model(nets).mean)[:, :2] / (SIZE[1], SIZE[0])
+    assert np.abs(mesh.uv - np.stack([seen[:, 0], 1 - seen[:, 1]], 1)).max() < 0.02
+
+
+def test_what_cannot_be_turned(learnt: tuple[MorphableTurn, Networks]) -> None:
+    recipe, nets = learnt
+    pixels, fit = rendered(recipe, nets, Pose(0, 0, 0))
+    photo, face = Photo.of(pixels), face_of(recipe, nets, fit)
+    rng = np.random.default_rng(0)
+    for faces, more, code in (
+        ([Face((0, 0, 9, 9))], {}, "no-points"),
+        ([Face.of_points(rng.uniform(0, 99, (68, 2)))], {}, "no-fit"),
+        ([Face.of_points(np.full((68, 2), 5.0))], {}, "no-fit"),
+        ([face], {"turn": (90.0, 0.0, 0.0)}, "too-far"),
+    ):
+        with pytest.raises(FaceError) as caught:
+            recipe.rotate(nets, photo, faces, **more)  # type: ignore[arg-type]
+        assert caught.value.code == code
+    with pytest.raises(UsageError, match="frown"):
+        recipe.rotate(nets, photo, [face], expression={"frown": 1})
