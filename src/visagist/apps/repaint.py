@@ -123,12 +123,13 @@ def write_sidecar(
     weights: Mapping[str, Any],
 ) -> str:
     """Write settings, losses, seconds and the identity of the weights beside the picture `out`. Returns the sidecar's name."""
-    from visagist import __version__
+    from importlib.metadata import version
+
     from visagist.weights.card import write_atomically
 
     step = painted.history[-1]
     said = {
-        "visagist": __version__,
+        "visagist": version("visagist"),
         "photo": photo,
         "styles": list(styles),
         "out": out,
