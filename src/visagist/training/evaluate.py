@@ -140,7 +140,7 @@ def worst_mistakes(recipe: Any, items: Sequence[Item], figures: Mapping[str, flo
         raise UsageError("every answer is right", code="no-mistakes", hint="leave the sheet of mistakes out")
     captions = [f"{recipe.classes[taken[i]]} {shares[i, taken[i]]:.0%}, is {recipe.classes[labels[i]]}" for i in wrong]
     title = f"{len(wrong)} of {int((taken != labels).sum())} mistakes in {len(items)} pictures"
-    return sheet([items[i].photo.pixels for i in wrong], captions, columns=8, cell=(160, 200), title=title)
+    return sheet([items[int(i)].photo.pixels for i in wrong], captions, columns=8, cell=(160, 200), title=title)
 
 
 def _confusion(recipe: Any, items: Sequence[Item], figures: Mapping[str, float]) -> np.ndarray:
