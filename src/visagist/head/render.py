@@ -128,9 +128,12 @@ def harmonic(values: np.ndarray, known: np.ndarray, *, sweeps: int = 30) -> np.n
     sums = cv2.resize(np.where(kept, values, 0), half, interpolation=cv2.INTER_AREA).reshape(half[1], half[0], -1)
     coarse = harmonic(sums / np.maximum(share, 1e-6)[..., None], share > 1e-3, sweeps=sweeps)
     filled = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, -1)
-    filled[known] = values[known]
+    free = np.repeat(np.where(kept, np.float32(0), np.float32(1)), values.shape[2], axis=2)
+    fixed = np.where(kept, values, np.float32(0))
     cross = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / 4
-    for _ in range(sweeps):
-        filled = cv2.filter2D(filled, -1, cross, borderType=cv2.BORDER_REPLICATE).reshape(height, width, -1)
-        filled[known] = values[known]
+    for sweep in range(sweeps + 1):
+        if sweep:
+            filled = cv2.filter2D(filled, -1, cross, borderType=cv2.BORDER_REPLICATE).reshape(height, width, -1)
+        filled *= free  # with the next line: known pixels are put back; quicker than by a mask
+        filled += fixed
     return filled
