@@ -33,6 +33,7 @@ from visagist.stylize.reader import Reader
 
 LEVELS = 127.5  # grey levels of 0..255 in one unit of [-1, 1]
 MIXED = 0.05  # part of the style in the first picture "mixed"
+BLENDED = 0.8  # of the photo in a face that is kept altogether, laid over the result
 RELATIVE = 1e-2  # with `balance`, a ratio of 1e4 weighs style a hundred times
 CHOICES = {
     "init": ("content", "noise", "mixed"),
@@ -279,12 +280,16 @@ class _Painting:
             descent.projected(objective, x, told, low=-1, high=1, iterations=count, memory=recipe.memory)
 
     def _weights(self, size: tuple[int, int], ratio: float) -> Weights:
-        recipe, mask = self.recipe, None
-        if self.faces and recipe.guard:
-            scale = size[0] / self.photo_size[0], size[1] / self.photo_size[1]
-            mask = torch.from_numpy(canvas.face_mask(self.faces, size, scale)).to(self.reader.device)
+        recipe, mask = self.recipe, self._mask(size)
         content, style = recipe.layers(self.net)
-        return Weights(content, style, ratio * (RELATIVE if recipe.balance else 1), recipe.smooth, mask, recipe.guard)
+        counted = None if mask is None else torch.from_numpy(mask).to(self.reader.device)
+        return Weights(content, style, ratio * (RELATIVE if recipe.balance else 1), recipe.smooth, counted, recipe.guard)
+
+    def _mask(self, size: tuple[int, int]) -> np.ndarray | None:
+        """Where faces are that shall be kept, float32 [h, w] in 0..1; None where there are none."""
+        if not self.faces or not self.recipe.guard:
+            return None
+        return canvas.face_mask(self.faces, size, (size[0] / self.photo_size[0], size[1] / self.photo_size[1]))
 
     def _tell(self, number: int, done: int, count: int, loss: float, terms: Mapping[str, float]) -> bool:
         """Tells `progress` how far the run is. The time that is left follows from pixels times iterations."""
@@ -302,9 +307,11 @@ class _Painting:
     def _finished(self, picture: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
         """uint8 [h, w, 3] in the colours asked for, at the finest size or at this one."""
         size = size or self.sizes[-1]
-        picture = canvas.resized(picture, size)
+        picture, content = canvas.resized(picture, size), canvas.resized(self.content, size)
         if self.recipe.colour == "keep":
-            picture = canvas.with_colours_of(canvas.resized(self.content, size), picture)
+            picture = canvas.with_colours_of(content, picture)
+        if (mask := self._mask(size)) is not None:
+            picture = picture + (BLENDED * self.recipe.guard * mask[:, :, None]) * (content - picture)
         return np.clip(np.rint((picture + 1) * LEVELS), 0, 255).astype(np.uint8)
 
     def _tensor(self, picture: np.ndarray) -> Tensor:
