@@ -68,7 +68,7 @@ class System:
 PAINTINGS = ("starry-night", "the-scream", "shipwreck", "woman-with-hat")  # their pictures, and networks that paint like them
 # Style transfer as the program style-transfer (fzliu, 2015) does it.
 PROGRAM = {"iterations": 512, "guard": 0.0, "style_scale": 1.2, "gram": "seed", "balance": False, "method": "scipy"}
-PROGRAM = {**PROGRAM, "memory": 8, "coarsest": 0}
+PROGRAM = {**PROGRAM, "memory": 8, "coarsest": 0, "detail": 0.0}
 BROUGHT = ("vgg19", "vgg16", "googlenet", "caffenet", "squeezenet1_1")  # feature networks whose weights a user brings
 # How the CNN of the ladder trains in the presets `schedule` and `better`.
 FASTER = {"batch": 64, "rate": 2e-3, "decay": 0.01, "falling": True, "mirror": True, "shift": 2, "average": 0.998}

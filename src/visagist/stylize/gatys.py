@@ -88,6 +88,7 @@ class Gatys(Recipe):
     method: str = "projected"  # own L-BFGS with projection, or "scipy": L-BFGS-B
     memory: int = 10  # m: steps that L-BFGS remembers
     coarsest: int = 128  # longer side of the coarsest size is at least this; 0: only one size
+    detail: float = 1.0  # of what a coarser size could not show of the photo, so much is added before a finer one; not to noise
     lengths: tuple[int, ...] = ()  # longer sides one after the other in parts of the last one, instead of halves
     counts: tuple[int, ...] = ()  # iterations at each of them
     ratios: tuple[float, ...] = ()  # ratio at each of them
@@ -103,7 +104,7 @@ class Gatys(Recipe):
         counts = (self.iterations, self.memory, *self.lengths, *self.counts)
         if min(counts) < 1 or min(self.size, self.coarsest) < 0:
             raise ValueError("iterations, memory and lengths are at least 1, size and coarsest at least 0")
-        numbers = (self.ratio, self.smooth, self.guard, self.style_scale, self.spectrum, *self.ratios)
+        numbers = (self.ratio, self.smooth, self.guard, self.style_scale, self.spectrum, self.detail, *self.ratios)
         if not all(map(math.isfinite, numbers)) or min(self.ratio, self.smooth, self.guard, *self.ratios) < 0 or self.guard > 1:
             raise ValueError("ratio and smooth are 0 or more, guard lies between 0 and 1")
         if not 0.05 <= self.style_scale <= 20:
@@ -273,11 +274,21 @@ class _Painting:
             self.picture = x[0].permute(1, 2, 0).cpu().numpy()
             return self._tell(number, done, count, loss, dict(objective.terms))
 
-        x = self._tensor(canvas.resized(self.picture, size))
+        x = self._tensor(self._grown(size))
         if recipe.method == "scipy":
             descent.with_scipy(objective, x, told, low=-1, high=1, iterations=count, memory=recipe.memory)
         else:
             descent.projected(objective, x, told, low=-1, high=1, iterations=count, memory=recipe.memory)
+
+    def _grown(self, size: tuple[int, int]) -> np.ndarray:
+        """The picture at the next size, with the photo's edges and lines that the size before was too coarse for."""
+        before = self.picture.shape[:2]
+        grown = canvas.resized(self.picture, size)
+        if before == size or self.recipe.init == "noise" or not self.recipe.detail:
+            return grown
+        content = canvas.resized(self.content, size)
+        lost = content - canvas.resized(canvas.resized(content, before), size)
+        return np.clip(grown + np.float32(self.recipe.detail) * lost, -1, 1)
 
     def _weights(self, size: tuple[int, int], ratio: float) -> Weights:
         recipe, mask = self.recipe, self._mask(size)
