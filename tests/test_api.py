@@ -246,6 +246,7 @@ def overlap_of(a, b):
 
 
 def test_turning_told_nonsense(pixels):
-    for options in ({"yaw": float("nan")}, {"yaw": 3, "turn": (1, 0, 0)}, {"turn": (1, 0)}, {"expression": {"smile": float("inf")}}):
+    both = {"yaw": 3, "turn": (1, 0, 0)}
+    for options in ({"yaw": float("nan")}, both, {"turn": (1, 0)}, {"expression": {"smile": float("inf")}}):
         with pytest.raises(UsageError, match="no sense"):
             api.rotate(pixels, **options)
