@@ -194,8 +194,8 @@ class FastStyle(Recipe):
     blocks: int = 5  # residual blocks at stride 4
     painting: int = 512  # longer side of the painting in pixels, as it is looked at
     crop: int = 256  # side of the photographs' crops
-    ratio: float = 5.0  # weight of style over content
-    smooth: float = 0.05  # weight of the differences between neighbours
+    ratio: float = 50.0  # weight of style over content
+    smooth: float = 1.0  # weight of the differences between neighbours
     batch: int = 4
     steps: int = 2000
     rate: float = 2e-3  # Adam, falling as a cosine
