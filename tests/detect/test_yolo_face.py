@@ -41,8 +41,9 @@ def test_shapes_and_first_scores() -> None:
         assert logits.sigmoid().mean().item() == pytest.approx(0.01, rel=0.3)
 
 
-def test_halving_is_max_pooling_in_training_and_in_use() -> None:
-    x = torch.randn(2, 3, 10, 6)
+@pytest.mark.parametrize("size", [(10, 6), (9, 6), (4, 7)])
+def test_halving_is_max_pooling_in_training_and_in_use(size: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *size)
     assert torch.equal(Halve().eval()(x), Halve().train()(x))
     assert torch.equal(Halve().eval()(x), torch.nn.functional.max_pool2d(x, 2))
 
