@@ -167,9 +167,8 @@ class Classifier(Recipe):
         where = next(net.parameters()).device
         for start in range(0, len(pictures), AT_ONCE):
             x = to_network(torch.tensor(pictures[start : start + AT_ONCE]).to(where))
-            logits = net(x).double()
-            if self.mirrored:
-                logits = (logits + net(x.flip(3)).double()) / 2
+            views = torch.cat([x, x.flip(3)]) if self.mirrored else x  # one pass for both
+            logits = net(views).double().view(-1, len(x), len(self.classes)).mean(0)
             made.append(logits.softmax(1).cpu().numpy())
         return np.concatenate(made)
 
