@@ -116,3 +116,16 @@ def test_batch_norm_is_folded_into_the_convolution_before_it():
     assert sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) == 1
     assert not any(p.requires_grad for p in net.parameters())
     assert inner[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_batch_norm_behind_a_pool_is_folded_where_its_factors_are_positive(positive):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 5, 3, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(5), nn.GELU())
+    nn.init.uniform_(net[2].running_mean, -1, 1)
+    nn.init.uniform_(net[2].running_var, 0.2, 3)
+    nn.init.uniform_(net[2].weight, 0 if positive else -1, 1)
+    x = torch.randn(2, 3, 8, 8)
+    expected = net.eval()(x).detach()
+    assert torch.allclose(devices.prepare(net, torch.device("cpu"), exact=True)(x), expected, atol=1e-5)
+    assert isinstance(net[2], nn.BatchNorm2d) != positive

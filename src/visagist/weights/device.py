@@ -101,7 +101,8 @@ def prepare(net: nn.Module, device: torch.device, *, exact: bool = False) -> nn.
 def _fold(net: nn.Module, dtype: torch.dtype) -> None:
     """Multiply every batch norm that follows a convolution in an `nn.Sequential` into the convolution, in place.
 
-    A ReLU behind it is computed with it. The product is kept in the precision in which it is used, or autocast would convert it at
+    A ReLU behind it is computed with it. A max pool may lie between: the largest of some numbers stays the largest when all are
+    multiplied by a positive factor. The product is kept in the precision in which it is used, or autocast would convert it at
     every look.
     """
     import torch
@@ -111,12 +112,16 @@ def _fold(net: nn.Module, dtype: torch.dtype) -> None:
 
     for sequence in [part for part in net.modules() if isinstance(part, torch.nn.Sequential)]:
         for i in range(len(sequence) - 1):
-            convolution, norm = sequence[i], sequence[i + 1]
-            if type(convolution) is torch.nn.Conv2d and type(norm) is torch.nn.BatchNorm2d and norm.running_var is not None:
-                folded = fuse_conv_bn_eval(convolution, norm).to(dtype)
-                sequence[i], sequence[i + 1] = folded, torch.nn.Identity()
-                if i + 2 < len(sequence) and type(sequence[i + 2]) is torch.nn.ReLU:
-                    sequence[i], sequence[i + 2] = ConvReLU.of(folded), torch.nn.Identity()
+            pooled = i + 2 < len(sequence) and type(sequence[i + 1]) is torch.nn.MaxPool2d
+            convolution, norm = sequence[i], sequence[i + 1 + pooled]
+            if type(convolution) is not torch.nn.Conv2d or type(norm) is not torch.nn.BatchNorm2d or norm.running_var is None:
+                continue
+            if pooled and norm.weight is not None and (norm.weight < 0).any():
+                continue
+            folded = fuse_conv_bn_eval(convolution, norm).to(dtype)
+            sequence[i], sequence[i + 1 + pooled] = folded, torch.nn.Identity()
+            if not pooled and i + 2 < len(sequence) and type(sequence[i + 2]) is torch.nn.ReLU:
+                sequence[i], sequence[i + 2] = ConvReLU.of(folded), torch.nn.Identity()
 
 
 def _entering(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
