@@ -36,7 +36,7 @@ class System:
     """One row of the table.
 
     presets   name -> (recipe as "module:Class", its fields that differ from their defaults); the first is the default
-    variants  of a system that comes with several weights: their names; "fast-style-starry-night" loads one of them
+    variants  of a system that comes with several weights: their names; "fast-style-starry-night" loads one; "" is the system's own
     """
 
     name: str
@@ -52,7 +52,7 @@ class System:
     @property
     def names(self) -> tuple[str, ...]:
         """What its weights are called: the system's name, or one for each variant."""
-        return tuple(f"{self.name}-{variant}" for variant in self.variants) or (self.name,)
+        return tuple(f"{self.name}-{variant}".rstrip("-") for variant in self.variants) or (self.name,)
 
     @property
     def files(self) -> dict[str, Path]:
@@ -70,6 +70,7 @@ PAINTINGS = ("starry-night", "the-scream", "shipwreck", "woman-with-hat")  # the
 PROGRAM = {"iterations": 512, "guard": 0.0, "style_scale": 1.2, "gram": "seed", "balance": False, "method": "scipy"}
 PROGRAM = {**PROGRAM, "memory": 8, "coarsest": 0, "detail": 0.0}
 BROUGHT = ("vgg19", "vgg16", "googlenet", "caffenet", "squeezenet1_1")  # feature networks whose weights a user brings
+HEAD = {"vertices": 11248, "identities": 32, "expressions": 16}  # with ears, scalp and neck: rendered people are made of it
 # How the CNN of the ladder trains in the presets `schedule` and `better`.
 FASTER = {"batch": 64, "rate": 2e-3, "decay": 0.01, "falling": True, "mirror": True, "shift": 2, "average": 0.998}
 LONGER = {**FASTER, "batch": 128, "epochs": 30, "shift": 4, "smoothing": 0.1, "held": 5000}
@@ -170,7 +171,21 @@ SYSTEMS: dict[str, System] = {
             name="morphable",
             verb="rotate",
             paper="Blanz, Vetter: A Morphable Model for the Synthesis of 3D Faces. SIGGRAPH 1999",
-            presets={"default": ("visagist.rotate.turn:MorphableTurn", {})},
+            presets={"default": ("visagist.rotate.turn:MorphableTurn", {}), "head": ("visagist.rotate.turn:MorphableTurn", HEAD)},
+            variants=("", "head"),
+        ),
+        System(
+            name="embedding",
+            verb="recognize",
+            paper="Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss for Deep Face Recognition. CVPR 2019; own network",
+            presets={
+                "default": ("visagist.recognize.embedding:Embedding", {}),
+                "mobile": ("visagist.recognize.embedding:Embedding", {"network": "mobile", "zoom": 1.0}),
+                "large": (
+                    "visagist.recognize.embedding:Embedding",
+                    {"widths": (64, 128, 256, 512), "blocks": (2, 4, 3), "zoom": 1.0, "steps": 20000, "batch": 256},
+                ),
+            },
         ),
         System(
             name="cifar-best",
