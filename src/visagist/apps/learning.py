@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from visagist.apps import locating
 from visagist.apps.recipe_options import options_of, values_of
 from visagist.apps.report import as_json, waiting
 from visagist.errors import FaceError, OutputError, PhotoError, TrainingError, UsageError, VisagistError
@@ -172,6 +173,8 @@ def _train(
     if skip_bad:
         items = warm(items, skip_bad=True)
     validation = _validation(data, items, recipe.needs, classes, skip_bad) if fold == "train" else []
+    if catalog.system(system).verb == "recognize":
+        items, validation = locating.located(items, device), locating.located(validation, device)
     if fold == "train":
         items, validation = recipe.split(items, validation)
     learnt = Counter(_set_of(item, data) for item in items)
@@ -315,7 +318,8 @@ def evaluate(
         _torch_settings(threads, seed)
 
         def find(photo: Photo) -> tuple[Face, ...]:
-            return api.detect(photo, model=finder, device=device)
+            faces = api.detect(photo, model=finder, device=device)
+            return api.landmarks(photo, faces, device=device) if row.verb == "recognize" else faces
 
         rows = _submit(data, submission, loaded, skip_bad, quiet) if submission is not None else None
         try:

@@ -51,8 +51,8 @@ def read(
 
     fold      "train", "dev" or any value of a set's `fold` column; None or "all" for every row. Sets without folds give every row
     needs     labels without which an item is of no use and left out: "points" (68 points), "keypoints" (any of the 15 points or
-              the 68), "all keypoints" (without gaps), "mesh", "label", "box" (faces, or the knowledge that there are none), or the
-              name of a target ("glazed") or fact
+              the 68), "all keypoints" (without gaps), "mesh", "person", "label", "box" (faces, or the knowledge that there are
+              none), or the name of a target ("glazed") or fact
     skip_bad  leave bad rows and damaged pictures out and log how many, instead of refusing the set
     classes   the labels that boxes may have; a box of another class is a bad row. () for any
 
@@ -93,6 +93,8 @@ def has(item: Item, need: str) -> bool:
         return bool(item.faces) or item.complete
     if need == "mesh":
         return bool(item.arrays)
+    if need == "person":
+        return item.person is not None or "class" in item.facts
     if need == "label":
         return item.label is not None
     return need in item.targets or need in item.facts

@@ -3,6 +3,7 @@
     detection.py   average precision, recall at a number of false positives per picture, ignored areas
     landmarks.py   point error over face size, root mean square error in a window of 96 px, failure rate, cumulative curve
     classes.py     accuracy, and which classes are taken for which
+    people.py      same person or not: pair accuracy, equal error rate, rank 1, by how far heads are turned
     pictures.py    mean squared error of 8-bit pictures
     interval.py    how sure a figure is: bootstrap by person
 
@@ -22,6 +23,7 @@ from visagist.training.metrics.detection import (
 )
 from visagist.training.metrics.interval import Figure, bootstrap_interval, ratio_interval
 from visagist.training.metrics.landmarks import FAILED, cumulative, failure_rate, nme_box, points
+from visagist.training.metrics.people import people
 from visagist.training.metrics.pictures import mean_squared_error
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "judge",
     "mean_squared_error",
     "nme_box",
+    "people",
     "points",
     "ratio_interval",
     "recall_at",

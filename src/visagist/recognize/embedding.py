@@ -1,0 +1,383 @@
+"""A face as a vector: two pictures of one person give vectors that point the same way.
+
+Paper   Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss for Deep Face Recognition. CVPR 2019 (the loss);
+        Chen, Liu, Gao, Han: MobileFaceNets. CCBR 2018 (the network "mobile").
+Input   an aligned window (see `aligned.py`), RGB [B, 3, S, S] in [-1, 1], S = 112.
+Output  [B, D]; of unit length once `unit` has seen it. The score of two faces is the cosine of their vectors, -1..1.
+Differs The default network is our own ("pooled"): plain residual blocks, as a processor core trains them 4 times as fast as
+        depthwise convolutions. The margin begins after a fifth of the training. People with few pictures are drawn more often
+        than their share. In use a face's vector is the mean of the window's and the mirrored window's.
+Read    Pooled and Mobile (networks), Margin (loss), Embedding: compose, example, step; then measure and identify (use).
+
+Axes: B batch, D dimensions of the vector, P people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import cos, pi, sin
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visagist.errors import TrainingError
+from visagist.head.pose import pose_of
+from visagist.photo import draw
+from visagist.photo.boxes import iou
+from visagist.photo.face import Face
+from visagist.photo.photo import Photo
+from visagist.recipe import Batch, Item, Networks, Recipe, Run, Stage, Tools
+from visagist.recognize import disturb
+from visagist.recognize.aligned import five_points, window_of
+
+AT_ONCE = 64  # windows in one pass of a network
+
+# --- networks -----------------------------------------------------------------------------------------------------------------
+
+
+def convolution(
+    before: int, after: int, kernel: int, *, stride: int = 1, groups: int = 1, padding: int | None = None
+) -> nn.Sequential:
+    """Convolution without bias, batch norm."""
+    padding = kernel // 2 if padding is None else padding
+    layer = nn.Conv2d(before, after, kernel, stride, padding, groups=groups, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(after))
+
+
+class Residual(nn.Module):
+    """x + two 3x3 convolutions; He et al., CVPR 2016."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(*convolution(channels, channels, 3), nn.ReLU())
+        self.second = convolution(channels, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+class Pooled(nn.Module):
+    """[B, 3, S, S] -> [B, D]. Residual blocks at S/4, S/8 and S/16, between them pooling: on a processor the backward pass of a
+    strided convolution costs several times as much. One weight for each place of each channel sums up the last map.
+
+    side    S, a multiple of 16
+    widths  channels at S/2, S/4, S/8, S/16
+    blocks  residual blocks at S/4, S/8, S/16
+    """
+
+    def __init__(self, side: int, widths: Sequence[int], blocks: Sequence[int], dimensions: int, dropout: float) -> None:
+        super().__init__()
+        first, *rest = widths
+        self.stem = nn.Sequential(*convolution(3, first, 5, stride=2), nn.ReLU())
+        layers: list[nn.Module] = []
+        for before, after, count in zip(widths, rest, blocks, strict=False):
+            layers += [nn.MaxPool2d(2), nn.Sequential(*convolution(before, after, 3), nn.ReLU())]
+            layers += [Residual(after) for _ in range(count)]
+        self.body = nn.Sequential(*layers)
+        self.gather = convolution(widths[-1], widths[-1], side // 16, groups=widths[-1], padding=0)
+        self.dropout = nn.Dropout(dropout)
+        self.project = nn.Linear(widths[-1], dimensions, bias=False)
+        self.norm = nn.BatchNorm1d(dimensions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.norm(self.project(self.dropout(self.gather(self.body(self.stem(x))).flatten(1))))
+        return found
+
+
+class Inverted(nn.Module):
+    """1x1 wider, 3x3 each channel for itself, 1x1 back; added to the input where that fits. Sandler et al., CVPR 2018."""
+
+    def __init__(self, before: int, after: int, expand: int, stride: int = 1) -> None:
+        super().__init__()
+        inner = before * expand
+        self.added = stride == 1 and before == after
+        self.layers = nn.Sequential(
+            *convolution(before, inner, 1), nn.PReLU(inner),
+            *convolution(inner, inner, 3, stride=stride, groups=inner), nn.PReLU(inner),
+            *convolution(inner, after, 1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layers(x)
+        return x + found if self.added else found
+
+
+class Mobile(nn.Module):
+    """[B, 3, S, S] -> [B, D]. MobileFaceNet with D = 256 instead of 128: 1,068,928 parameters, about 0.45 GFLOP a face."""
+
+    def __init__(self, side: int, dimensions: int, dropout: float) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [*convolution(3, 64, 3, stride=2), nn.PReLU(64), *convolution(64, 64, 3, groups=64), nn.PReLU(64)]
+        for before, after, expand, count in ((64, 64, 2, 4), (64, 128, 4, 6), (128, 128, 4, 2)):
+            layers.append(Inverted(before, after, expand, stride=2))
+            layers += [Inverted(after, after, 2) for _ in range(count)]
+        self.body = nn.Sequential(*layers, *convolution(128, 512, 1), nn.PReLU(512))
+        self.gather = convolution(512, 512, side // 16, groups=512, padding=0)
+        self.dropout = nn.Dropout(dropout)
+        self.project = nn.Linear(512, dimensions, bias=False)
+        self.norm = nn.BatchNorm1d(dimensions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.norm(self.project(self.dropout(self.gather(self.body(x)).flatten(1))))
+        return found
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """The vectors [..., D] with length 1, in float32."""
+    return F.normalize(vectors.float(), dim=-1)
+
+
+# --- loss ---------------------------------------------------------------------------------------------------------------------
+
+
+class Margin(nn.Module):
+    """One direction W_j for each of P people. Vectors [B, D] -> their cosines with all of them [B, P]."""
+
+    def __init__(self, people: int, dimensions: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(people, dimensions) * 0.01)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return unit(vectors) @ unit(self.weight).T
+
+
+def angular_loss(cosines: Tensor, labels: Tensor, *, scale: float, margin: float) -> Tensor:
+    """ArcFace, eq. 3: cross entropy of s cos(theta + m) for the right person and s cos(theta) for the others. [B, P], int [B].
+
+    Beyond theta = pi - m, where cos(theta + m) would rise again, cos(theta) - m sin(m) goes on falling, as in the authors' code.
+    """
+    right = cosines.gather(1, labels[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)  # [B, 1]
+    moved = right * cos(margin) - (1 - right.square()).sqrt() * sin(margin)
+    moved = torch.where(right > cos(pi - margin), moved, right - margin * sin(margin)) if margin else right
+    return F.cross_entropy(scale * cosines.scatter(1, labels[:, None], moved), labels)
+
+
+# --- people and pictures ------------------------------------------------------------------------------------------------------
+
+
+def person_of(item: Item) -> str:
+    """Who it is, spelt alike in all sets: the person, or the folder the picture lies in. TrainingError "bad-data" for nobody."""
+    name = item.person or item.facts.get("class")
+    if name is None:
+        hint = "a folder for each person, or a column `identity`"
+        raise TrainingError("nobody says who this is", code="bad-data", path=item.name, hint=hint)
+    return str(name).casefold().replace("-", "_").replace(" ", "_")
+
+
+def clip_of(item: Item) -> str:
+    """What was taken at one time: frames of one video, renders of one picture. Pictures of one clip are not compared."""
+    own = item.facts.get("video", item.facts.get("source"))
+    return f"{person_of(item)}/{item.name if own is None else own}"
+
+
+def face_of(item: Item) -> Face | None:
+    """The face that is the person's: the first with points."""
+    return next((face for face in item.faces if face.points is not None), None)
+
+
+class Album:
+    """Items by person: `people` are the items' numbers for each person, by name; `labels` the number of each item's person."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
+        names = [person_of(item) for item in items]
+        self.names = sorted(set(names))
+        self.people: list[list[int]] = [[] for _ in self.names]
+        self.labels = np.searchsorted(self.names, names)
+        for index, label in enumerate(self.labels.tolist()):
+            self.people[label].append(index)
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> Album:
+        """The album of these very items; the last one is kept, since every example asks for it."""
+        if not _album or _album[0].items is not items:
+            _album[:] = [cls(items)]
+        return _album[0]
+
+
+_album: list[Album] = []
+
+
+# --- recipe -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Embedding(Recipe):
+    """Settings of the network, its window and its training; see the file's head."""
+
+    needs: ClassVar[tuple[str, ...]] = ("person",)
+    ships: ClassVar[tuple[str, ...]] = ("embedding",)
+
+    network: str = "pooled"  # pooled (our own) or mobile (MobileFaceNet, embed_s)
+    window: int = 112  # side of the aligned window in pixels, a multiple of 16
+    zoom: float = 0.9  # how large the face is shown in it, against the usual template
+    widths: tuple[int, int, int, int] = (32, 64, 128, 256)  # pooled: channels at 1/2, 1/4, 1/8, 1/16 of the window
+    blocks: tuple[int, int, int] = (1, 2, 1)  # pooled: residual blocks at 1/4, 1/8, 1/16
+    dimensions: int = 256  # D: length of the vector
+    dropout: float = 0.4  # of the features before the last layer
+    people: int = 0  # P: people that the loss tells apart; 0: those among the items
+    scale: float = 32.0  # s: what cosines are multiplied by
+    margin: float = 0.3  # m: radians that the right person must be nearer; 0: plain softmax
+    plain: float = 0.2  # part of the training without a margin
+    even: float = 0.5  # part of the examples for which the person is drawn first; the others are drawn picture by picture
+    roll: float = 10.0  # largest turn of the window in degrees
+    larger: float = 0.1  # largest change of its size, as a factor exp(+-larger)
+    shift: float = 0.04  # largest shift in window sides
+    erase: float = 0.2  # largest part of the window that is covered, in half of the examples
+    batch: int = 128
+    steps: int = 4000
+    rate: float = 0.05  # SGD with momentum 0.9
+    decay: float = 5e-4  # weight decay
+    average: float = 0.998  # decay of the moving average
+
+    @property
+    def side(self) -> int:
+        if self.window % 16 or self.window < 32:
+            raise ValueError(f"a window of {self.window} pixels is no multiple of 16 from 32 on")
+        return self.window
+
+    def networks(self) -> Networks:
+        if self.network == "mobile":
+            net: nn.Module = Mobile(self.side, self.dimensions, self.dropout)
+        elif self.network == "pooled":
+            net = Pooled(self.side, self.widths, self.blocks, self.dimensions, self.dropout)
+        else:
+            raise ValueError(f"there is no network {self.network!r}, but pooled and mobile")
+        return {"embedding": net, "people": Margin(max(1, self.people), self.dimensions)}
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (
+            Stage(
+                "tell apart", ("embedding", "people"), step=self.step, optimizers=self.optimizers, batch=self.batch,
+                steps=self.steps, schedule=lambda done: min(done / 0.04 + 0.02, 1.0) * (0.5 + 0.5 * cos(pi * done)),
+                average=self.average, clip=5.0,
+            ),
+        )  # fmt: skip
+
+    def optimizers(self, nets: Networks) -> dict[str, torch.optim.Optimizer]:
+        parameters = [p for name in ("embedding", "people") for p in nets[name].parameters()]
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return {"all": torch.optim.SGD(groups, lr=self.rate, momentum=0.9)}
+
+    def suited(self, items: Sequence[Item]) -> Recipe:
+        """The recipe for as many people as there are. TrainingError "bad-data" when there is nobody to be told apart."""
+        people = len(Album.of(items).names)
+        if people < 2:
+            raise TrainingError(f"{len(items)} pictures of {people} person", code="bad-data", hint="two people are the fewest")
+        return replace(self, people=people)
+
+    def split(self, items: Sequence[Item], validation: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
+        """Without validation every tenth person is held back, where there are 20 and more; nobody is in both."""
+        learnt = set(Album.of(items).names)
+        validation = [item for item in validation if person_of(item) not in learnt]
+        if validation or len(learnt) < 20:
+            return items, validation
+        held = set(sorted(learnt)[::10])
+        return [i for i in items if person_of(i) not in held], [i for i in items if person_of(i) in held]
+
+    def compose(self, items: Sequence[Item], index: int, rng: np.random.Generator) -> Item:
+        """The item of this number, or for some (`even`) one of a person drawn from all people alike; labelled by its person."""
+        album = Album.of(items)
+        if rng.random() < self.even:
+            own = album.people[int(rng.integers(len(album.people)))]
+            index = own[int(rng.integers(len(own)))]
+        return replace(items[index], label=int(album.labels[index]))
+
+    def example(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """image float32 [3, S, S] in [-1, 1]; label int64 []: the person's number."""
+        face = face_of(item)
+        if face is None:
+            raise TrainingError("no points say where the face is", code="no-data", path=item.name)
+        window = window_of(five_points(face), self.side, self.zoom)
+        window = disturb.moved(window, rng, roll=self.roll, scale=self.larger, shift=self.shift)
+        image = disturb.worn(disturb.lit(window.cut(item.photo.pixels), rng), rng)
+        if self.erase and rng.random() < 0.5:
+            image = disturb.erased(image, self.erase, rng)
+        return {"image": to_network(image), "label": np.array(item.label or 0, np.int64)}
+
+    def step(self, run: Run, batch: Batch) -> Mapping[str, Tensor | float]:
+        with run.autocast():
+            vectors = run.nets["embedding"](batch["image"].contiguous(memory_format=torch.channels_last))
+        cosines = run.nets["people"](vectors)  # [B, P]
+        margin = self.margin if run.progress >= self.plain else 0.0
+        loss = angular_loss(cosines, batch["label"], scale=self.scale, margin=margin)
+        run.update("all", loss)
+        right = (cosines.detach().argmax(1) == batch["label"]).float().mean()
+        return {"loss": loss.detach(), "right": right}
+
+    def preview(self, run: Run, batch: Batch) -> np.ndarray:
+        """Twenty-four examples with the cosine to their person and to the nearest other; uint8 [H, W, 3]."""
+        images, labels = batch["image"][:24], batch["label"][:24]
+        with torch.inference_mode():
+            cosines = run.nets["people"](run.nets["embedding"](images))
+        own = cosines.gather(1, labels[:, None])[:, 0]
+        other = cosines.scatter(1, labels[:, None], -1).max(1).values
+        captions = [f"{a:.2f} / {b:.2f}" for a, b in zip(own.tolist(), other.tolist(), strict=True)]
+        pixels = ((images.float().cpu().numpy().transpose(0, 2, 3, 1) + 1) * 127.5).clip(0, 255).astype(np.uint8)
+        return draw.sheet(list(pixels), captions, columns=8)
+
+    # use
+
+    def vectors(self, net: nn.Module, windows: Sequence[np.ndarray]) -> np.ndarray:
+        """Unit vectors float32 [N, D] of windows uint8 [S, S, 3]: the mean of each and its mirror image."""
+        where = next(net.parameters()).device
+        found = [np.empty((0, self.dimensions), np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(windows), AT_ONCE):
+                x = torch.from_numpy(np.stack([to_network(w) for w in windows[start : start + AT_ONCE]])).to(where)
+                both = unit(net(torch.cat([x, x.flip(3)]))).view(2, len(x), -1)
+                found.append(unit(both.sum(0)).cpu().numpy())
+        return np.concatenate(found)
+
+    def identify(self, nets: Mapping[str, nn.Module], photo: Photo, faces: Sequence[Face]) -> tuple[Face, ...]:
+        """The same faces with `identity`, float32 [D] of unit length. FaceError "no-points" for a face without points."""
+        windows = [window_of(five_points(face), self.side, self.zoom).cut(photo.pixels) for face in faces]
+        found = self.vectors(nets["embedding"], windows)
+        return tuple(replace(face, identity=identity) for face, identity in zip(faces, found, strict=True))
+
+    def measure(self, nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools) -> dict[str, float]:
+        """What `metrics.people` tells of the vectors of these pictures, and n_not_found: pictures in which the finder does not see
+        the face that is labelled; there the labelled points serve. Without a finder they always do."""
+        found, known, yaws, missed = [], [], [], 0
+        windows: list[np.ndarray] = []
+        for item in items:
+            photo = item.photo
+            face, seen = self._seen(item, photo, tools)
+            missed += not seen
+            if face is not None:
+                windows.append(window_of(five_points(face), self.side, self.zoom).cut(photo.pixels))
+                yaws.append(pose_of(face.points).yaw if face.points is not None and face.scheme == "ibug68" else float("nan"))
+                known.append(item)
+            if len(windows) == AT_ONCE:
+                found.append(self.vectors(nets["embedding"], windows))
+                windows = []
+        vectors = np.concatenate([*found, self.vectors(nets["embedding"], windows)])
+        names, clips = [person_of(item) for item in known], [clip_of(item) for item in known]
+        figures: dict[str, float] = tools.metrics.people(vectors, names, clips, np.array(yaws))
+        return {**figures, "n_not_found": float(missed)}
+
+    def _seen(self, item: Item, photo: Photo, tools: Tools) -> tuple[Face | None, bool]:
+        """The person's face as the finder sees it, else as it is labelled; and whether the finder saw it (True without one)."""
+        labelled = face_of(item)
+        if tools.finder is None:
+            return labelled, True
+        faces = [face for face in tools.finder(photo) if face.points is not None]
+        if not faces:
+            return labelled, False
+        if labelled is None:
+            return faces[0], True  # the largest
+        overlaps = iou(np.array([labelled.box]), np.array([face.box for face in faces]))[0]
+        best = int(overlaps.argmax())
+        return (faces[best], True) if overlaps[best] > 0.3 else (labelled, False)
+
+
+def to_network(window: np.ndarray) -> np.ndarray:
+    """uint8 [S, S, 3] -> float32 [3, S, S] in [-1, 1]."""
+    return np.ascontiguousarray((window.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1))
