@@ -36,7 +36,8 @@ def test_the_public_names():
             "VisagistError",
             "WeightsError",
         ),
-        *("__version__", "classify", "detect", "evaluate", "landmarks", "load", "makeup", "rotate", "stylize", "train"),
+        *("__version__", "classify", "detect", "evaluate", "identify", "landmarks", "load", "makeup", "recognize", "rotate"),
+        *("stylize", "train"),
     ]
 
 

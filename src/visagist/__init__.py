@@ -7,6 +7,7 @@
     visagist.makeup("me.jpg", finish="glossy").save("me.makeup.jpg")
     visagist.stylize("me.jpg", "starry-night").save("me.painted.jpg")
     visagist.rotate("me.jpg", yaw=-20).save("me.rotate.jpg")         # the head turned
+    visagist.recognize("one.jpg", "other.jpg").same                  # is it the same person?
     visagist.classify("pet.jpg")                                     # (("cat", 0.87), ("dog", 0.05), ...)
 
 The names in `__all__` are public, nothing else is. They are imported on use: `import visagist` alone takes a few milliseconds.
@@ -20,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visagist.api import classify, detect, landmarks, makeup, rotate, stylize
+    from visagist.api import classify, detect, identify, landmarks, makeup, recognize, rotate, stylize
     from visagist.catalog import load
     from visagist.errors import (
         FaceError,
@@ -50,16 +51,18 @@ __all__ = [
     "classify",
     "detect",
     "evaluate",
+    "identify",
     "landmarks",
     "load",
     "makeup",
+    "recognize",
     "rotate",
     "stylize",
     "train",
 ]
 
 _HOMES = {
-    "visagist.api": ("classify", "detect", "landmarks", "makeup", "rotate", "stylize"),
+    "visagist.api": ("classify", "detect", "identify", "landmarks", "makeup", "recognize", "rotate", "stylize"),
     "visagist.catalog": ("load",),
     "visagist.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "visagist.photo.face": ("Face",),

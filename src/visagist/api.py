@@ -266,6 +266,66 @@ def rotate(
     return photo.edited(pixels, Step("rotate", loaded.system.name, loaded.card.sha256[:12], settings))
 
 
+def identify(
+    photo: PhotoLike, faces: Sequence[Face] | None = None, *, model: str = "embedding", device: str = "auto"
+) -> tuple[Face, ...]:
+    """Give faces their `identity`: a vector of unit length that points the same way for pictures of one person.
+
+    photo   Photo, path, or uint8 array [H, W, 3]
+    faces   where to look, with or without points; default: what `detect` finds
+    model   "embedding", or the path of its weights file or run folder
+    device  "auto", "cpu" or "cuda"
+
+    Returns the same faces in the same order, with points and `identity` float32 [D]. Vectors of different weights do not compare.
+    Errors as `detect`.
+
+    >>> a, b = (visagist.identify(name)[0].identity for name in ("one.jpg", "other.jpg"))
+    >>> float(a @ b)
+    0.61
+    """
+    photo = as_photo(photo)
+    loaded = catalog.load(model, device, verb="recognize")
+    found = detect(photo, device=device) if faces is None else tuple(faces)
+    found = found if all(f.points is not None for f in found) else landmarks(photo, found, device=device)
+    with loaded.inference():
+        known: tuple[Face, ...] = loaded.recipe.identify(loaded.nets, photo, found)
+    return known
+
+
+def recognize(
+    photo: PhotoLike,
+    other: PhotoLike,
+    *,
+    face: int | str = "all",
+    min_score: float | None = None,
+    model: str = "embedding",
+    device: str = "auto",
+) -> Any:
+    """Say whether two photos show the same person.
+
+    photo, other  Photo, path, or uint8 array [H, W, 3]
+    face          which faces are compared in both, "all", "largest" or a number from 1 by falling area; the likest pair is told
+    min_score     the score that is enough, -1..1; default: the one that told most pairs rightly when the weights were measured
+    model, device as `identify`
+
+    Returns a `recognize.likeness.Likeness`: score, threshold, false_accept_rate, same, faces. FaceError "no-face" names the photo;
+    UsageError "not-measured" where nothing says which score is enough; other errors as `detect`.
+
+    >>> visagist.recognize("one.jpg", "other.jpg").same
+    True
+    """
+    known = []
+    for one in (photo, other):
+        seen = as_photo(one)
+        try:
+            known.append(identify(seen, choose(detect(seen, device=device), face), model=model, device=device))
+        except FaceError as error:
+            error.path = error.path or (fspath(one) if isinstance(one, str | PathLike) else None)
+            raise
+    loaded = catalog.load(model, device, verb="recognize")
+    return loaded.recipe.scale_of({row.metric: row.value for row in loaded.card.measured}).likeness(*known, min_score)
+
+
 def choose(faces: Sequence[Face], face: int | str | None = "all") -> tuple[Face, ...]:
     """The faces meant by "all", "largest" or a number from 1; None means the only one there is.
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from visagist.apps import learning, process, turning
+from visagist.apps import learning, people, process, recognizing, turning
 from visagist.apps.options import (
     MAX_PIXELS,
     Colour,
@@ -320,12 +320,14 @@ def classify(
 
 
 app.command(epilog="A photo without faces fails. Far from the head nothing moves.")(turning.rotate)
+app.command(epilog="A photo without faces fails. With --gallery an index is kept in its folder.")(recognizing.recognize)
 app.add_typer(
     typer.Typer(cls=learning.Systems, no_args_is_help=True),
     name="train",
     help="Train a system: `visagist train SYSTEM --help` shows its settings.",
 )
 app.command(cls=learning.SeveralData)(learning.evaluate)
+app.command(epilog="The folder is a set for `train` and `evaluate`: `--data FOLDER`.")(people.people)
 
 
 @app.command(epilog="Nothing in these files is run, pickled ones included. Weights get a card beside them.")

@@ -33,6 +33,7 @@ from visagist.photo.photo import Photo
 from visagist.recipe import Batch, Item, Networks, Recipe, Run, Stage, Tools
 from visagist.recognize import disturb
 from visagist.recognize.aligned import five_points, window_of
+from visagist.recognize.likeness import Scale
 
 AT_ONCE = 64  # windows in one pass of a network
 
@@ -341,6 +342,10 @@ class Embedding(Recipe):
         windows = [window_of(five_points(face), self.side, self.zoom).cut(photo.pixels) for face in faces]
         found = self.vectors(nets["embedding"], windows)
         return tuple(replace(face, identity=identity) for face, identity in zip(faces, found, strict=True))
+
+    def scale_of(self, measured: Mapping[str, float]) -> Scale:
+        """What a score means, by the figures on the weights card."""
+        return Scale.of(measured)
 
     def measure(self, nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools) -> dict[str, float]:
         """What `metrics.people` tells of the vectors of these pictures, and n_not_found: pictures in which the finder does not see

@@ -1,0 +1,149 @@
+"""A folder of people whose faces are known: one vector for each photo, kept in an index file beside them.
+
+A person is the folder in which its photos lie, or the name of a photo that lies in no folder of its own. The index is a safetensors
+file: vectors, and as text the photos they are of. It is made anew where it does not fit the photos or the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visagist.apps import batch
+from visagist.errors import FaceError, OutputError, PhotoError, UsageError, VisagistError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visagist.apps.batch import Job
+
+INDEX = "visagist-gallery.safetensors"
+FORMAT = 1
+MAX_INDEX_BYTES = 1 << 30
+Stamp = tuple[str, int, int]  # a photo's place below the folder, its bytes, when it was changed (ns)
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """photos: places below the folder; people: who each shows; vectors float32 [N, D] of unit length."""
+
+    photos: tuple[str, ...]
+    people: tuple[str, ...]
+    vectors: np.ndarray
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(set(self.people))
+
+    def nearest(self, vector: np.ndarray, top: int) -> list[dict[str, Any]]:
+        """The people most like this vector: score with the mean of their vectors, and their likest photo."""
+        import numpy as np
+
+        single = self.vectors @ vector
+        found: list[dict[str, Any]] = []
+        for name in self.names:
+            own = [i for i, person in enumerate(self.people) if person == name]
+            mean = self.vectors[own].mean(0)
+            score = float(np.clip(mean @ vector / max(float(np.linalg.norm(mean)), 1e-12), -1, 1))
+            found.append({"person": name, "score": round(score, 4), "photo": self.photos[max(own, key=lambda i: single[i])]})
+        return sorted(found, key=lambda one: one["score"], reverse=True)[:top]
+
+
+def open_gallery(
+    folder: str,
+    known: Callable[[str], np.ndarray],
+    *,
+    weights: str,
+    dimensions: int,
+    index: str | None = None,
+    failed: Callable[[VisagistError], None],
+    told: Callable[[str, float], None] = lambda text, done: None,
+) -> Gallery:
+    """The people of a folder; photos that the index does not know are looked at, and the index is written again.
+
+    known    the vector of the largest face in the photo of this path; FaceError where there is none
+    weights  sha256 of the network that makes the vectors
+    index    where the index lies, default: in the folder
+    failed   is told of each photo that cannot be used, and of an index that cannot be written
+    UsageError "empty-gallery" where nobody is left.
+    """
+    import numpy as np
+
+    if not os.path.isdir(folder):
+        raise UsageError("a gallery is a folder of photos", code="empty-gallery", path=folder)
+    place = Path(index or os.path.join(folder, INDEX))
+    kept = read_index(place, weights, dimensions)
+    jobs, _ = batch.collect([folder])
+    stamps: list[Stamp] = []
+    vectors: list[np.ndarray] = []
+    for number, job in enumerate(jobs):
+        told(job.relative, number / len(jobs))
+        try:
+            stamp, vector = _looked_up(job, kept, known)
+        except (PhotoError, FaceError) as error:
+            error.path = error.path or job.name
+            failed(error)
+            continue
+        stamps.append(stamp)
+        vectors.append(vector)
+    if not vectors:
+        hint = "a folder for each person, or a photo named after each"
+        raise UsageError("no photo in the gallery shows a face", code="empty-gallery", path=folder, hint=hint)
+    found = np.stack(vectors).astype(np.float32)
+    if set(stamps) != kept.keys():
+        try:
+            write_index(place, stamps, found, weights)
+        except OutputError as error:
+            error.hint = "the search goes on without it; --index names another place"
+            failed(error)
+    return Gallery(tuple(s[0] for s in stamps), tuple(person_of(s[0]) for s in stamps), found)
+
+
+def person_of(photo: str) -> str:
+    """The folder right below the gallery in which a photo lies, or the photo's own name."""
+    parts = Path(photo).parts
+    return parts[0] if len(parts) > 1 else Path(photo).stem
+
+
+def _looked_up(job: Job, kept: dict[Stamp, Any], known: Callable[[str], np.ndarray]) -> tuple[Stamp, np.ndarray]:
+    if job.error is not None:
+        raise job.error
+    about = os.stat(job.name)
+    stamp = (Path(job.relative).as_posix(), about.st_size, about.st_mtime_ns)
+    return stamp, kept[stamp] if stamp in kept else known(job.name)
+
+
+def read_index(place: Path, weights: str, dimensions: int) -> dict[Stamp, np.ndarray]:
+    """The vectors of an index by photo; nothing of a file that is no index of these weights, or is damaged in any way."""
+    import numpy as np
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if place.stat().st_size > MAX_INDEX_BYTES:
+            return {}
+        with safe_open(place, framework="np") as file:
+            about = json.loads((file.metadata() or {})["gallery"])
+            vectors = file.get_tensor("vectors")
+        if about["format"] != FORMAT or about["weights"] != weights:
+            return {}
+        stamps = [(str(name), int(size), int(time)) for name, size, time in about["photos"]]
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    sound = vectors.dtype == np.float32 and vectors.shape == (len(stamps), dimensions)
+    if not sound or not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
+        return {}
+    return dict(zip(stamps, vectors, strict=True))
+
+
+def write_index(place: Path, stamps: Sequence[Stamp], vectors: np.ndarray, weights: str) -> None:
+    """The index file, whole or not at all. OutputError "unwritable"."""
+    from safetensors.numpy import save
+
+    from visagist.weights.card import write_atomically
+
+    about = json.dumps({"format": FORMAT, "weights": weights, "photos": list(stamps)})
+    write_atomically(place, save({"vectors": vectors}, {"gallery": about}))

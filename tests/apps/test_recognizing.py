@@ -1,0 +1,211 @@
+"""`visagist recognize`: pairs, galleries and their index, what is refused; with fakes in the place of the networks.
+
+A photo's mean grey says who it is: the vector points in a direction that turns with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visagist import api, catalog
+from visagist.apps import gallery
+from visagist.photo.face import Face
+from visagist.photo.photo import Photo
+from visagist.recognize.likeness import Scale
+
+Run = Callable[..., Any]
+MEASURED = {"threshold": 0.5, "false_accept_rate": 0.04, "score_at_far_0.1": 0.4, "score_at_far_0.01": 0.7}
+asked: list[int] = []
+
+
+def identify(photo: Photo, faces: Sequence[Face] | None = None, **more: Any) -> tuple[Face, ...]:
+    asked.append(1)
+    angle = float(photo.pixels[30:].mean()) / 255 * np.pi
+    found = []
+    for number, face in enumerate(faces or ()):
+        turned = angle + number
+        found.append(dataclasses.replace(face, identity=np.array([np.cos(turned), np.sin(turned)], np.float32)))
+    return tuple(found)
+
+
+class Row:
+    def __init__(self, metric: str, value: float) -> None:
+        self.metric, self.value = metric, value
+
+
+class Loaded:
+    """As much of `catalog.Loaded` as the command looks at."""
+
+    file = Path("fake.safetensors")
+
+    class system:
+        name = "fake"
+
+    class recipe:
+        dimensions = 2
+        scale_of = staticmethod(Scale.of)
+
+    class card:
+        sha256 = "0" * 64
+        measured = tuple(Row(*row) for row in MEASURED.items())
+
+
+@pytest.fixture
+def known(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(api, "identify", identify)
+    monkeypatch.setattr(catalog, "load", lambda *a, **k: Loaded)
+    asked.clear()
+    return run
+
+
+def grey(path: str, level: int, faces: int = 1) -> Path:
+    """A photo of the person of this grey."""
+    pixels = np.full((40, 60, 3), level, np.uint8)
+    pixels[:8, :8] = (0, 0, 0) if faces == 0 else (faces, 0, 1)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return Path(path)
+
+
+def test_two_photos(here: Path, known: Run) -> None:
+    grey("a.png", 100), grey("b.png", 102), grey("c.png", 200)
+    done = known("recognize", "a.png", "b.png", "--json")
+    assert done.code == 0
+    (record,) = done.records
+    assert record["a"] == "a.png" and record["b"] == "b.png" and record["same"] is True and record["faces"] == [1, 1]
+    assert record["score"] == pytest.approx(np.cos(2 / 255 * np.pi), abs=1e-3)
+    assert record["threshold"] == 0.5 and record["false_accept_rate"] == 0.04 and record["error"] is None
+    (other,) = known("recognize", "a.png", "c.png", "--json").records
+    assert other["same"] is False
+    table = known("recognize", "a.png", "c.png")
+    assert "no" in table.out.splitlines()[1].split() and "4.00%" in table.out
+
+
+def test_the_same_photo_twice_scores_one(here: Path, known: Run) -> None:
+    grey("a.png", 100)
+    (record,) = known("recognize", "a.png", "a.png", "--json").records
+    assert record["score"] == 1
+
+
+def test_several_photos_are_compared_each_with_each(here: Path, known: Run) -> None:
+    for name, level in (("a.png", 10), ("b.png", 80), ("c.png", 150)):
+        grey(name, level)
+    records = known("recognize", "a.png", "b.png", "c.png", "--json").records
+    assert [(r["a"], r["b"]) for r in records] == [("a.png", "b.png"), ("a.png", "c.png"), ("b.png", "c.png")]
+
+
+def test_of_several_faces_the_likest_pair_and_an_honest_rate(here: Path, known: Run) -> None:
+    grey("one.png", 100), grey("two.png", 100 - round(255 / np.pi), faces=2)
+    (record,) = known("recognize", "one.png", "two.png", "--json").records
+    assert record["faces"] == [1, 2] and record["score"] > 0.99
+    assert record["false_accept_rate"] == pytest.approx(1 - 0.96**2, abs=1e-5)
+    (first,) = known("recognize", "one.png", "two.png", "--face", "1", "--json").records
+    assert first["faces"] == [1, 1] and first["score"] < 0.6
+
+
+def test_a_photo_without_a_face_fails_and_the_rest_is_compared(here: Path, known: Run) -> None:
+    grey("a.png", 100), grey("none.png", 100, faces=0), grey("b.png", 100)
+    done = known("recognize", "a.png", "none.png", "b.png", "--json")
+    assert done.code == 1 and "none.png: [no-face]" in done.err
+    scores = {(r["a"], r["b"]): r["score"] for r in done.records}
+    assert scores["a.png", "none.png"] is None and scores["a.png", "b.png"] == 1
+    assert done.records[0]["error"]["code"] == "no-face"
+    assert known("recognize", "none.png", "missing.png").code == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a.png"], "one photo alone"),
+        (["a.png", "b.png", "--index", "i"], "of a gallery"),
+        (["a.png", "--gallery", "nowhere"], "a folder of photos"),
+        (["a.png", "--gallery", "empty"], "no photo in the gallery"),
+        (["a.png", "b.png", "--min-score", "2"], "min-score"),
+    ],
+)
+def test_wrong_usage(here: Path, known: Run, arguments: list[str], said: str) -> None:
+    grey("a.png", 100), grey("b.png", 100), Path("empty").mkdir()
+    done = known("recognize", *arguments)
+    assert done.code == 2 and said in done.err
+
+
+def test_weights_that_were_not_measured_need_a_score(here: Path, known: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    grey("a.png", 100), grey("b.png", 150)
+    monkeypatch.setattr(Loaded.card, "measured", ())
+    done = known("recognize", "a.png", "b.png")
+    assert done.code == 2 and "[not-measured]" in done.err and "--min-score" in done.err
+    (record,) = known("recognize", "a.png", "b.png", "--min-score", "0.2", "--json").records
+    assert record["same"] is True and record["false_accept_rate"] is None
+
+
+def people() -> None:
+    grey("people/ann/1.png", 100), grey("people/ann/2.png", 110), grey("people/bob/1.png", 180), grey("people/cid.png", 20)
+
+
+def test_a_gallery_says_who_it_is(here: Path, known: Run) -> None:
+    people(), grey("who.png", 104)
+    done = known("recognize", "who.png", "--gallery", "people", "--json", "--top", "2")
+    assert done.code == 0
+    (face,) = done.records[0]["faces"]
+    assert face["person"] == "ann" and [m["person"] for m in face["matches"]] == ["ann", "bob"]
+    assert face["matches"][0]["photo"] == "ann/1.png"
+    assert done.records[0]["false_accept_rate"] == pytest.approx(1 - 0.96**3, abs=1e-5)
+    grey("stranger.png", 250)
+    (face,) = known("recognize", "stranger.png", "--gallery", "people", "--json", "--min-score", "0.95").records[0]["faces"]
+    assert face["person"] is None
+
+
+def test_the_index_saves_work_and_follows_the_photos(here: Path, known: Run) -> None:
+    people(), grey("who.png", 104)
+    search = ("recognize", "who.png", "--gallery", "people", "--json")
+    known(*search)
+    assert len(asked) == 5 and Path("people", gallery.INDEX).is_file()
+    first = known(*search).records
+    assert len(asked) == 6  # the probe alone
+    grey("people/dan.png", 104)
+    assert known(*search).records[0]["faces"][0]["person"] == "dan"
+    assert len(asked) == 8
+    Path("people/dan.png").unlink()
+    assert known(*search).records == first
+
+
+def test_an_index_that_is_none_is_made_anew(here: Path, known: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    people(), grey("who.png", 104)
+    search = ("recognize", "who.png", "--gallery", "people", "--json")
+    first = known(*search).records
+    index = Path("people", gallery.INDEX)
+    sound = index.read_bytes()
+    for damaged in (b"", b"\x80\x04pickle", sound[:-4], sound.replace(b'\\"format\\": 1', b'\\"format\\": 7'), b"\xff" * 200):
+        index.write_bytes(damaged)
+        asked.clear()
+        assert known(*search).records == first
+        assert len(asked) == 5
+        assert index.read_bytes() == sound
+    monkeypatch.setattr(Loaded.card, "sha256", "1" * 64)  # other weights
+    asked.clear()
+    known(*search)
+    assert len(asked) == 5
+
+
+def test_vectors_of_wrong_length_are_not_believed(tmp_path: Path) -> None:
+    place = tmp_path / "index.safetensors"
+    gallery.write_index(place, [("a.png", 1, 2)], np.array([[3, 4]], np.float32), "w")
+    assert gallery.read_index(place, "w", 2) == {}
+    gallery.write_index(place, [("a.png", 1, 2)], np.array([[0.6, 0.8]], np.float32), "w")
+    assert list(gallery.read_index(place, "w", 2)) == [("a.png", 1, 2)]
+    assert gallery.read_index(place, "w", 3) == {}
+
+
+def test_bad_photos_in_a_gallery_are_named_and_an_index_elsewhere(here: Path, known: Run) -> None:
+    people(), grey("who.png", 104), grey("people/none.png", 5, faces=0)
+    Path("people/broken.png").write_bytes(b"no picture")
+    done = known("recognize", "who.png", "--gallery", "people", "--index", "elsewhere.safetensors")
+    assert done.code == 0 and "none.png: [no-face]" in done.err and "broken.png: [" in done.err
+    assert Path("elsewhere.safetensors").is_file() and not Path("people", gallery.INDEX).exists()
