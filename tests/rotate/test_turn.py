@@ -11,7 +11,7 @@ import torch
 
 from visagist import catalog
 from visagist.errors import FaceError, TrainingError, UsageError
-from visagist.head.fit import Fit, outline_points, turn_of
+from visagist.head.fit import Fit, annotated_points, turn_of
 from visagist.head.render import rasterise
 from visagist.photo.face import Face, Pose
 from visagist.photo.photo import Photo
@@ -55,7 +55,7 @@ def rendered(recipe: MorphableTurn, nets: Networks, pose: Pose) -> tuple[np.ndar
 def face_of(recipe: MorphableTurn, nets: Networks, fit: Fit) -> Face:
     model = recipe._model(nets)
     vertices = model.shape(fit.identity, fit.expression)
-    return Face.of_points(fit.placed(vertices[outline_points(model, vertices, fit.turn)])[:, :2])
+    return Face.of_points(fit.placed(annotated_points(model, vertices, fit.turn))[:, :2])
 
 
 def test_the_recipe_takes_its_counts_from_the_meshes(learnt: tuple[MorphableTurn, Networks], egg: dict[str, np.ndarray]) -> None:

@@ -22,7 +22,7 @@ from visagist.photo.face import Pose
 
 # By how much labelled near-frontal training frames look down on the mean face, in degrees: their median gets pitch 0. Less than in
 # `head.pose`, whose rigid head takes a part of every long chin and low brow for a nod.
-PITCH_ZERO = -4.6
+PITCH_ZERO = -3.8
 _LEVEL = rotation(Pose(0.0, PITCH_ZERO, 0.0)) @ np.diag((1.0, -1.0, -1.0))  # model axes -> camera axes of a level, frontal head
 
 
@@ -103,21 +103,22 @@ def fit(
     count_i = len(model.identity) if identities is None else identities
     count_e = len(model.expression) if expressions is None else expressions
     mean, basis, rows, inner = model.fitted
+    moved = np.zeros((68, 3)) if model.offsets is None else model.offsets
     if (count_i, count_e) != (len(model.identity), len(model.expression)):
         first = len(model.identity)
         basis = np.concatenate([basis[..., :count_i], basis[..., first : first + count_e]], axis=2)
     weight = np.full(68, 1 / max(noise * scale_of_noise, 0.3))
     weight[:17] *= np.sqrt(outline)
 
-    turn, scale, shift = _start(mean[inner], points[17:])
+    turn, scale, shift = _start(mean[inner] + moved[17:], points[17:])
     z = np.zeros(basis.shape[2])
     for number in range(rounds):
         alone = number < 3  # the mean face's pose first
         own = inner if alone else np.concatenate([_outline(mean, basis, z, rows, turn), inner])
-        seen, w = (points[17:], weight[17:]) if alone else (points, weight)
+        seen, w, off = (points[17:], weight[17:], moved[17:]) if alone else (points, weight, moved)
         moves = basis[own]  # [P, 3, K]
-        turned = (mean[own] + moves @ z) @ turn.T  # [P, 3]
-        off = (seen - scale * turned[:, :2] - shift) * w[:, None]
+        turned = (mean[own] + off + moves @ z) @ turn.T  # [P, 3]
+        left = (seen - scale * turned[:, :2] - shift) * w[:, None]
         by_turn = np.zeros((len(own), 2, 3))  # d(omega x Y) / d omega
         by_turn[:, 0, 1], by_turn[:, 0, 2] = turned[:, 2], -turned[:, 1]
         by_turn[:, 1, 0], by_turn[:, 1, 2] = -turned[:, 2], turned[:, 0]
@@ -125,7 +126,7 @@ def fit(
         if not alone:
             slope.append(scale * (turn[:2] @ moves))  # [P, 2, K]
         a = (np.concatenate(slope, axis=2) * w[:, None, None]).reshape(2 * len(own), -1)
-        normal, right = a.T @ a, a.T @ off.ravel()
+        normal, right = a.T @ a, a.T @ left.ravel()
         if not alone:  # the prior: z ~ N(0, 1)
             at = np.arange(6, 6 + len(z))
             normal[at, at] += 1
@@ -138,7 +139,7 @@ def fit(
             z = np.clip(z + change[6:], -3, 3)
 
     own = np.concatenate([_outline(mean, basis, z, rows, turn), inner])
-    placed = scale * (mean[own] + basis[own] @ z) @ turn[:2].T + shift
+    placed = scale * (mean[own] + moved + basis[own] @ z) @ turn[:2].T + shift
     error = float(np.sqrt(np.square(placed - points).sum(1).mean()) / scale_of_noise)
     return Fit(scale, turn, shift, z[:count_i], z[count_i:], error)
 
@@ -147,6 +148,12 @@ def outline_points(model: Morphable, vertices: np.ndarray, turn: np.ndarray) -> 
     """Vertices of the 68 points as they are seen of this face [N, 3] in this turn: jaw points slide to the visible outline."""
     jaw = [row[(vertices[row] @ turn[:2].T @ _outwards(number, turn)).argmax()] for number, row in enumerate(model.jaw_rows)]
     return np.concatenate([jaw, model.landmarks[17:]])
+
+
+def annotated_points(model: Morphable, vertices: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Where annotators set the 68 points of this face [N, 3] seen in this turn: float [68, 3], model axes. What `fit` looks for."""
+    on: np.ndarray = vertices[outline_points(model, vertices, turn)]
+    return on if model.offsets is None else on + model.offsets
 
 
 def _outline(mean: np.ndarray, basis: np.ndarray, z: np.ndarray, rows: tuple[np.ndarray, ...], turn: np.ndarray) -> np.ndarray:

@@ -26,7 +26,8 @@ EYES = (slice(36, 42), slice(42, 48))  # of the 68 points
 @dataclass(frozen=True, eq=False)
 class Morphable:
     """mean float [N, 3]; identity [I, N, 3], expression [E, N, 3]; triangles int [F, 3]; landmarks int [68]: vertices of the 68
-    points; mirror int [N]: each vertex's partner on the other side; named: coefficients [E] of expressions that have names."""
+    points; mirror int [N]: each vertex's partner on the other side; named: coefficients [E] of expressions that have names;
+    offsets [68, 3]: the ways from these vertices to where annotators set the points (see `head.annotated`), None for none."""
 
     mean: np.ndarray
     identity: np.ndarray
@@ -35,6 +36,7 @@ class Morphable:
     landmarks: np.ndarray
     mirror: np.ndarray
     named: dict[str, np.ndarray]
+    offsets: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         Mesh(self.mean, self.triangles)  # checks them
@@ -45,6 +47,8 @@ class Morphable:
             raise ValueError("landmarks are 68 numbers of vertices")
         if self.mirror.shape != (len(self.mean),) or self.mirror.min() < 0 or self.mirror.max() >= len(self.mean):
             raise ValueError("mirror is a number of a vertex for each vertex")
+        if self.offsets is not None and self.offsets.shape != (68, 3):
+            raise ValueError("offsets have the shape [68, 3]")
 
     def shape(self, identity: np.ndarray | None = None, expression: np.ndarray | None = None) -> np.ndarray:
         """The face [N, 3] with these coefficients, in standard deviations; missing ones at the end are 0."""
@@ -68,12 +72,16 @@ class Morphable:
             total += weight * np.sum(found, axis=0)
         return total
 
+    @property
+    def apart(self) -> float:
+        """The distance between the centres of the mean face's eyes."""
+        return float(np.linalg.norm(np.subtract(*(self.mean[self.landmarks[eye]].mean(0) for eye in EYES))))
+
     @cached_property
     def jaw_rows(self) -> tuple[np.ndarray, ...]:
         """For each of the 17 jaw points the vertices that its outline can slide over as the head turns: those of the same side and
         height that do not lie behind it. The first is the point's own."""
-        size = float(np.linalg.norm(np.diff([self.mean[self.landmarks[eye]].mean(0) for eye in EYES], axis=0)))
-        rows = []
+        size, rows = self.apart, []
         for number, own in enumerate(self.landmarks[:17]):
             x, y, z = self.mean[own]
             if 6 < number < 10:  # the chin's outline is taken as it is

@@ -3,10 +3,9 @@
 A generic rigid head is fitted to the points under a camera so far away that perspective does not matter (scaled orthography):
 a closed form gives the start, a few Gauss-Newton steps the least squares over yaw, pitch, roll, size and place.
 
-The head's 68 points are read off the neutral ICT-FaceKit face model (USC Institute for Creative Technologies, MIT licence; Li et
-al., "Learning Formation of Physically-Based Face Attributes", CVPR 2020; see NOTICE). One head serves everybody, so an angle can be
-off by some degrees from person to person; and as the points of a turned face's hidden side lie on the visible outline, a true
-profile comes out at 45-65 degrees of yaw.
+The head is the rigid one that explains the labelled points of the training frames best (metric structure from motion:
+`benchmarks/annotated_points.py`). One head serves everybody, so an angle can be off by some degrees from person to person; and as
+the points of a turned face's hidden side lie on the visible outline, a true profile comes out with less yaw than it has.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ import numpy as np
 
 from visagist.photo.face import MIRROR68, Pose
 
-# Points of the neutral face, x to the picture's right, y up, z towards the viewer, about centimetres; the other half mirrored.
+# Its points: x to the picture's right, y up, z towards the viewer, about centimetres; the other half mirrored.
 _HALF = {
-    17: (-5.82, 5.20, 7.91), 18: (-4.93, 5.98, 8.99), 19: (-3.79, 6.26, 9.83), 20: (-2.41, 6.19, 10.48), 21: (-1.17, 5.91, 10.73),
-    27: (0.00, 3.74, 10.73), 28: (0.00, 2.63, 11.52), 29: (0.00, 1.61, 12.31), 30: (0.00, 0.41, 13.07),
-    31: (-1.25, -1.14, 10.87), 32: (-0.60, -1.14, 11.42), 33: (0.00, -1.20, 11.57),
-    36: (-4.46, 3.43, 8.60), 37: (-3.87, 3.87, 9.36), 38: (-2.78, 3.94, 9.53),
-    39: (-1.84, 3.25, 9.20), 40: (-2.73, 3.08, 9.41), 41: (-3.86, 3.07, 9.23),
-    48: (-2.53, -3.52, 10.19),
+    17: (-5.97, 5.08, 8.14), 18: (-5.04, 5.78, 9.13), 19: (-3.90, 6.03, 9.78), 20: (-2.85, 5.97, 10.16), 21: (-1.91, 5.75, 10.37),
+    27: (0.00, 3.64, 10.79), 28: (0.00, 2.39, 11.62), 29: (0.00, 1.23, 12.54), 30: (0.00, 0.18, 12.80),
+    31: (-1.27, -0.80, 11.05), 32: (-0.73, -0.92, 11.40), 33: (0.00, -1.06, 11.58),
+    36: (-4.53, 3.55, 8.77), 37: (-3.79, 3.88, 9.40), 38: (-2.86, 3.88, 9.44),
+    39: (-2.01, 3.50, 9.30), 40: (-2.80, 3.26, 9.46), 41: (-3.77, 3.24, 9.27),
+    48: (-2.69, -3.42, 10.01),
 }  # fmt: skip
 
 # By how much the labelled near-frontal training frames (|yaw| < 10) look down on this head, in degrees: their median gets pitch 0.
-_PITCH_ZERO = -10.42
+_PITCH_ZERO = -5.33
 
 
 def _generic_head() -> tuple[list[int], np.ndarray]:

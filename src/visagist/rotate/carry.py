@@ -15,7 +15,7 @@ import numpy as np
 
 from visagist.head.fit import Fit
 from visagist.head.mesh import normals
-from visagist.head.morphable import EYES, Morphable
+from visagist.head.morphable import Morphable
 from visagist.head.render import Raster, harmonic, rasterise
 
 CENTRE_BEHIND = 0.62  # the head turns about a point so far behind its face's centroid, in distances between the eyes
@@ -47,7 +47,7 @@ def carry(pixels: np.ndarray, model: Morphable, found: Fit, turn: np.ndarray, ex
     if not target.covered.any() or not source.covered.any():
         return pixels.copy()
     facing = -(normals(before, model.triangles) @ found.turn[2])  # cosine to the view
-    inside = _inside(now, facing, source, target, DEEP * _apart(model) * found.scale * fine)
+    inside = _inside(now, facing, source, target, DEEP * model.apart * found.scale * fine)
     outside, face = _outside(model, now, source, target)
     there = part.shape[1], part.shape[0]
     grid = np.stack(np.meshgrid(np.arange(there[0]), np.arange(there[1])), axis=2).astype(np.float32)
@@ -66,16 +66,11 @@ def carry(pixels: np.ndarray, model: Morphable, found: Fit, turn: np.ndarray, ex
 
 def _about(before: np.ndarray, after: np.ndarray, model: Morphable, found: Fit, turn: np.ndarray) -> np.ndarray:
     """The changed face in the new turn, in units of the model, so that the head's centre stays where it was in the picture."""
-    centre = before.mean(0) - (0, 0, CENTRE_BEHIND * _apart(model))
+    centre = before.mean(0) - (0, 0, CENTRE_BEHIND * model.apart)
     placed = (after - centre) @ turn.T
     placed[:, :2] += (found.scale * centre @ found.turn[:2].T + found.shift) / found.scale
     placed[:, 2] += centre @ found.turn[2]
     return placed
-
-
-def _apart(model: Morphable) -> float:
-    """The distance between the mean face's eyes."""
-    return float(np.linalg.norm(np.subtract(*(model.mean[model.landmarks[eye]].mean(0) for eye in EYES))))
 
 
 def _region(now: np.ndarray, then: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int] | None:

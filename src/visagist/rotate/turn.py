@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from visagist.errors import FaceError, TrainingError, UsageError
-from visagist.head import morphable
-from visagist.head.fit import Fit, fit, outline_points, turn_of
+from visagist.head import annotated, morphable
+from visagist.head.fit import Fit, annotated_points, fit, turn_of
 from visagist.head.mesh import Mesh
 from visagist.head.morphable import Morphable
 from visagist.photo.face import Face, Pose
@@ -62,13 +62,14 @@ class Basis(nn.Module):
         moved = torch.einsum("bk,knc->bnc", identity, self.identity) + torch.einsum("bk,knc->bnc", expression, self.expression)
         return self.mean.view(-1, 3) + moved
 
-    def model(self, names: Sequence[str]) -> Morphable:
+    def model(self, names: Sequence[str], *, offsets: bool) -> Morphable:
         """The same for NumPy; made once. ValueError when the buffers make no model."""
         if self._model is None:
             kept = {name: value.detach().cpu().numpy() for name, value in self.named_buffers()}
             told = dict(zip(names, kept.pop("named").astype(np.float64), strict=True))
             integers = {name: kept.pop(name).astype(np.int64) for name in ("triangles", "landmarks", "mirror")}
-            self._model = Morphable(kept["mean"].reshape(-1, 3), kept["identity"], kept["expression"], named=told, **integers)
+            model = Morphable(kept["mean"].reshape(-1, 3), kept["identity"], kept["expression"], named=told, **integers)
+            self._model = replace(model, offsets=annotated.offsets(model.apart)) if offsets else model
         return self._model
 
     def take(self, model: Morphable) -> None:
@@ -95,6 +96,7 @@ class MorphableTurn(Recipe):
     names: tuple[str, ...] = ()  # expressions with names, set from the meshes
     gaze: str = "eyeLook"  # expressions whose names begin so move eyeballs only and are left out
     noise: float = 0.03  # sigma: standard deviation of a landmark over the distance between the eyes
+    offsets: bool = True  # the 68 vertices are ICT-FaceKit's, not where annotators set points (`head.annotated`); scans: False
     outline: float = 0.5  # weight of the jaw's squared errors, sheet: contour
 
     def networks(self) -> Networks:
@@ -117,6 +119,7 @@ class MorphableTurn(Recipe):
             vertices=vertices,
             triangles=triangles,
             identities=min(self.identities, identities),
+            offsets=self.offsets and not scans,
             expressions=min(self.expressions, len(names)),
             names=names,
         )
@@ -191,7 +194,7 @@ class MorphableTurn(Recipe):
     def _refitted(self, model: Morphable, face: np.ndarray, pose: Pose, rng: np.random.Generator) -> tuple[float, float, float]:
         """Errors of yaw, pitch and shape where this face [N, 3] in this pose is fitted by its points with 3 % noise."""
         turn = turn_of(pose)
-        seen = face[outline_points(model, face, turn)] @ turn[:2].T * 10
+        seen = annotated_points(model, face, turn) @ turn[:2].T * 10
         apart = np.linalg.norm(seen[36:42].mean(0) - seen[42:48].mean(0))
         found = fit(model, seen + rng.normal(0, 0.03 * apart, seen.shape), noise=self.noise, outline=self.outline)
         near = morphable.aligned(model.shape(found.identity, found.expression), face, scaled=True)
@@ -203,7 +206,7 @@ class MorphableTurn(Recipe):
     def _model(self, nets: Mapping[str, nn.Module]) -> Morphable:
         basis = nets["basis"]
         assert isinstance(basis, Basis)
-        return basis.model(self.names)
+        return basis.model(self.names, offsets=self.offsets)
 
     def fit_face(self, nets: Mapping[str, nn.Module], face: Face) -> Fit:
         """The head behind a face with 68 points. FaceError "no-points" without them, "no-fit" where they are no face's."""
