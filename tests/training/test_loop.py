@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from visagist.errors import WeightsError
 from visagist.recipe import Item, Recipe, Stage, Tools
 from visagist.training.loop import train
 from visagist.weights.store import read
@@ -420,3 +421,19 @@ def test_schedule_and_clip(tmp_path):
     moved: list[float] = []
     go(changed(Ramp(steps=4), clip=2.0, schedule=lambda progress: 1 - progress), tmp_path)
     assert moved == pytest.approx([0.2, 0.15, 0.1, 0.05], abs=1e-4)
+
+
+def test_a_training_can_begin_with_weights_and_refuses_those_of_another_network(tmp_path) -> None:
+    first = go(Toy(), tmp_path / "first")
+    again = go(Toy(steps=1, rate=0.0), tmp_path / "again", start=tmp_path / "first")
+    assert all(torch.allclose(again[name], value, atol=1e-3) for name, value in first.items())  # float16 in the file
+    settings = json.loads((tmp_path / "again" / "settings.json").read_text())
+    assert settings["start"]  # and so a run begun with other weights is not resumed
+
+    class Other(Toy):
+        def networks(self):
+            return {"net": nn.Sequential(nn.Conv2d(3, 5, 3), nn.ELU(), nn.Flatten(), nn.Linear(20, 1))}
+
+    with pytest.raises(WeightsError) as raised:
+        go(Other(), tmp_path / "other", start=tmp_path / "first")
+    assert raised.value.code == "wrong-shape"

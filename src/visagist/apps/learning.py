@@ -139,6 +139,9 @@ def _train(
     data: Data,
     out: Out,
     fold: Fold = "train",
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="NAME|RUN|FILE", help="Begin with these instead of random numbers.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run folder's checkpoint.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same run.")] = 0,
     device: Device = "auto",
@@ -166,6 +169,7 @@ def _train(
         from visagist.training.data.readers import check_classes, read
         from visagist.training.loop import train
 
+    start = None if weights is None else catalog.load(weights, device).file
     lent, pictures = _borrowed(recipe, device)
     classes = _classes(system, recipe)
     items = read(data, fold=fold, needs=recipe.needs, skip_bad=skip_bad, classes=classes)
@@ -186,7 +190,7 @@ def _train(
         "validation_set": " + ".join(dict.fromkeys(_set_of(item, data) for item in validation)),
         "validation_fold": "dev",
     }
-    weights = train(
+    written = train(
         recipe,
         items,
         out,
@@ -198,6 +202,7 @@ def _train(
         device=device,
         precision=precision,
         resume=resume,
+        start=start,
         workers=workers,
         threads=threads,
         processes=processes,
@@ -207,7 +212,7 @@ def _train(
         quiet=quiet,
     )
     if os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0":  # of several processes one says so
-        print(os.fspath(weights), flush=True)
+        print(os.fspath(written), flush=True)
     return 0
 
 

@@ -27,7 +27,13 @@ XMLNS = "http://www.w3.org/2000/xmlns/"
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 # From the weakest claim to the strongest: a list of steps is described by its strongest, and so is a photo that says something
 # stronger of itself than our steps do.
-STRENGTH = ("algorithmicallyEnhanced", "compositeCapture", "compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia")
+STRENGTH = (
+    "algorithmicallyEnhanced",
+    "compositeCapture",
+    "algorithmicMedia",
+    "compositeWithTrainedAlgorithmicMedia",
+    "trainedAlgorithmicMedia",
+)
 
 MAX_PACKET = 1 << 20  # bytes of XMP that are looked at
 MAX_DEPTH, MAX_NODES, MAX_STEPS, MAX_TEXT = 64, 20_000, 500, 4096
@@ -66,12 +72,14 @@ class Step:
     def source_type(self) -> str:
         """The IPTC term for a picture after this step, without its address.
 
-        Pictures out of nothing are trainedAlgorithmicMedia; a photo that a network changed is
+        Pictures out of nothing are trainedAlgorithmicMedia, rendered people algorithmicMedia; a photo that a network changed is
         compositeWithTrainedAlgorithmicMedia; faces exchanged by geometry alone are compositeCapture; a photo changed by plain
         arithmetic, or drawn on, is algorithmicallyEnhanced.
         """
         if self.verb == "generate":
             return "trainedAlgorithmicMedia"
+        if self.verb == "people":
+            return "algorithmicMedia"
         if self.verb in ("detect", "landmarks", "classify", "recognize"):
             return "algorithmicallyEnhanced"  # boxes and points drawn on a copy, the face itself untouched
         if self.weights:

@@ -28,6 +28,7 @@ from visagist.training.ledger import WEIGHTS, Ledger
 from visagist.training.run import Progress, StopRequest, borrowed, choose_device, choose_precision, fingerprint, torch_threads
 from visagist.training.state import Figures, State, finished
 from visagist.weights import store
+from visagist.weights.card import read_card
 
 
 def train(
@@ -41,6 +42,7 @@ def train(
     device: str = "auto",
     precision: str = "auto",
     resume: bool = False,
+    start: str | Path | None = None,
     workers: int = 1,
     threads: int | None = None,
     processes: int = 1,
@@ -59,6 +61,7 @@ def train(
     validation     items that `recipe.measure` is given; without them nothing is measured and the last weights are shipped
     precision      "fp32", "bf16", or "auto": bf16 where the processor computes it natively
     resume         go on from the folder's checkpoint, from the start if it has none yet
+    start          weights file or run folder of the same networks to begin with, instead of random numbers
     workers        processes that make examples, 0 for none; the result does not depend on it
     threads        threads of torch in this process, None to leave them
     processes      that share each batch on every one of `nodes` machines (started again by Lightning Fabric with the same command)
@@ -98,6 +101,7 @@ def train(
         "device": place.type,
         "command": command,
         **({"borrowed": hashes} if (hashes := borrowed(tools)) else {}),
+        **({"start": read_card(store.find(start)).sha256[:16]} if start is not None else {}),
     }
     ledger = Ledger(Path(out), silent=not fabric.is_global_zero)
     work = _Work(recipe, items, validation, tools, seed, measure_every, every_minutes * 60, workers, fabric, ledger)
@@ -106,6 +110,8 @@ def train(
         fabric.barrier()
         torch.manual_seed(_seed(seed))
         nets = recipe.networks()
+        if start is not None:
+            _begin_with(nets, recipe.ships, start)
         figures = Figures()
         stages = [stage.over(len(items)) for stage in recipe.stages()]
         for index, stage in enumerate(stages):
@@ -247,6 +253,18 @@ def _agree(fabric: Fabric, scalars: Mapping[str, Tensor | float], *wishes: bool)
 
 def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+def _begin_with(nets: Networks, ships: Sequence[str], start: str | Path) -> None:
+    """Give the networks these weights. WeightsError as `store.read`; "wrong-shape" where they are of other networks."""
+    tensors, _ = store.read(start)
+    own = {name: nets[name] for name in ships or tuple(nets)}
+    if problems := store.compare(own, tensors):
+        raise store.mismatch(problems, start)
+    for prefix, net in own.items():
+        net.load_state_dict(
+            {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
+        )
 
 
 def _place(nets: Networks, device: torch.device) -> None:

@@ -46,7 +46,7 @@ def rows_by_file(sheets: Iterable[Table]) -> dict[str, Row]:
 def frames(sheet: Table, pictures: Pictures, attributes: Mapping[str, Row], fold: str | None, offenders: Offenders) -> list[Item]:
     """Pictures with 68 points a row (as youtube_faces_68). Several rows of one file are several faces.
 
-    `complete` is False: a crop of a frame can hold a second face that nobody labelled.
+    `complete` is False, because a crop of a frame can hold a second face that nobody labelled, unless a column `complete` says 1.
     """
     people: dict[str, list[tuple[Row, Face]]] = defaultdict(list)
     for row in _rows(sheet, fold, offenders):
@@ -63,8 +63,9 @@ def frames(sheet: Table, pictures: Pictures, attributes: Mapping[str, Row], fold
     for name, found in people.items():
         cells = found[0][0].cells
         person = next((cells[c] for c in PERSON_COLUMNS if cells.get(c)), None)
-        facts = _facts(pictures, cells, attributes.get(name), (*POINT_COLUMNS, *PERSON_COLUMNS))
-        items.append(Item(name, pictures[name], tuple(f for _, f in found), complete=False, facts=facts, person=person))
+        facts = _facts(pictures, cells, attributes.get(name), (*POINT_COLUMNS, *PERSON_COLUMNS, "complete"))
+        faces, complete = tuple(f for _, f in found), all(row.cells.get("complete") == "1" for row, _ in found)
+        items.append(Item(name, pictures[name], faces, complete=complete, facts=facts, person=person))
     return items
 
 
