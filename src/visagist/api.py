@@ -288,7 +288,7 @@ def identify(
     found = detect(photo, device=device) if faces is None else tuple(faces)
     found = found if all(f.points is not None for f in found) else landmarks(photo, found, device=device)
     with loaded.inference():
-        known: tuple[Face, ...] = loaded.recipe.identify(loaded.nets, photo, found)
+        known: tuple[Face, ...] = loaded.recipe.recognize(loaded.nets, photo, found)
     return known
 
 

@@ -68,7 +68,7 @@ class System:
 PAINTINGS = ("starry-night", "the-scream", "shipwreck", "woman-with-hat")  # their pictures, and networks that paint like them
 # Style transfer as the program style-transfer (fzliu, 2015) does it.
 PROGRAM = {"iterations": 512, "guard": 0.0, "style_scale": 1.2, "gram": "seed", "balance": False, "method": "scipy"}
-PROGRAM = {**PROGRAM, "memory": 8, "coarsest": 0, "detail": 0.0}
+PROGRAM = {**PROGRAM, "memory": 8, "coarsest": 0, "detail": 0.0, "palette": 0.0, "smooth": 0.0}
 BROUGHT = ("vgg19", "vgg16", "googlenet", "caffenet", "squeezenet1_1")  # feature networks whose weights a user brings
 HEAD = {"vertices": 11248, "identities": 32, "expressions": 16}  # with ears, scalp and neck: rendered people are made of it
 # How the CNN of the ladder trains in the presets `schedule` and `better`.
@@ -177,14 +177,10 @@ SYSTEMS: dict[str, System] = {
         System(
             name="embedding",
             verb="recognize",
-            paper="Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss for Deep Face Recognition. CVPR 2019; own network",
+            paper="own network; Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss. CVPR 2019",
             presets={
                 "default": ("visagist.recognize.embedding:Embedding", {}),
                 "mobile": ("visagist.recognize.embedding:Embedding", {"network": "mobile", "zoom": 1.0}),
-                "large": (
-                    "visagist.recognize.embedding:Embedding",
-                    {"widths": (64, 128, 256, 512), "blocks": (2, 4, 3), "zoom": 1.0, "steps": 20000, "batch": 256},
-                ),
             },
         ),
         System(

@@ -187,3 +187,15 @@ def test_what_cannot_be_turned(learnt: tuple[MorphableTurn, Networks]) -> None:
         assert caught.value.code == code
     with pytest.raises(UsageError, match="frown"):
         recipe.rotate(nets, photo, [face], expression={"frown": 1})
+
+
+def test_a_view_tells_where_the_head_is_in_it(learnt: tuple[MorphableTurn, Networks]) -> None:
+    recipe, nets = learnt
+    pixels, fit = rendered(recipe, nets, Pose(5.0, 0.0, 0.0))
+    seen, there = recipe.view(nets, pixels, fit, Pose(-15.0, 5.0, 0.0), fit.expression)
+    assert np.array_equal(seen, carry(pixels, recipe.model(nets), fit, turn_of(Pose(-15.0, 5.0, 0.0)), fit.expression))
+    assert np.allclose(there.pose, (-15, 5, 0), atol=1e-6)
+    model = recipe.model(nets)
+    shown = rasterise(there.placed(model.mean), model.triangles, SIZE)
+    drawn = shown.spread(128 + 100 * np.sin(model.mean * (0.5, 0.4, 0.6)))
+    assert np.median(np.abs(seen[shown.covered] - drawn[shown.covered])) < 4

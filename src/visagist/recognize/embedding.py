@@ -7,7 +7,7 @@ Output  [B, D]; of unit length once `unit` has seen it. The score of two faces i
 Differs The default network is our own ("pooled"): plain residual blocks, as a processor core trains them 4 times as fast as
         depthwise convolutions. The margin begins after a fifth of the training. People with few pictures are drawn more often
         than their share. In use a face's vector is the mean of the window's and the mirrored window's.
-Read    Pooled and Mobile (networks), Margin (loss), Embedding: compose, example, step; then measure and identify (use).
+Read    Pooled and Mobile (networks), Margin (loss), Embedding: compose, example, step; then measure and recognize (use).
 
 Axes: B batch, D dimensions of the vector, P people.
 """
@@ -337,7 +337,7 @@ class Embedding(Recipe):
                 found.append(unit(both.sum(0)).cpu().numpy())
         return np.concatenate(found)
 
-    def identify(self, nets: Mapping[str, nn.Module], photo: Photo, faces: Sequence[Face]) -> tuple[Face, ...]:
+    def recognize(self, nets: Mapping[str, nn.Module], photo: Photo, faces: Sequence[Face]) -> tuple[Face, ...]:
         """The same faces with `identity`, float32 [D] of unit length. FaceError "no-points" for a face without points."""
         windows = [window_of(five_points(face), self.side, self.zoom).cut(photo.pixels) for face in faces]
         found = self.vectors(nets["embedding"], windows)

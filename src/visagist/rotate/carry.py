@@ -10,6 +10,8 @@ Differs from pasting a rendered head: nothing is drawn twice, and no hole can op
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -71,6 +73,13 @@ def _about(before: np.ndarray, after: np.ndarray, model: Morphable, found: Fit, 
     placed[:, :2] += (found.scale * centre @ found.turn[:2].T + found.shift) / found.scale
     placed[:, 2] += centre @ found.turn[2]
     return placed
+
+
+def carried(model: Morphable, found: Fit, turn: np.ndarray, expression: np.ndarray) -> Fit:
+    """The fit of the head as it is in the picture that `carry` makes."""
+    centre = model.shape(found.identity, found.expression).mean(0) - (0, 0, CENTRE_BEHIND * model.apart)
+    shift = found.shift + found.scale * (found.turn - turn)[:2] @ centre
+    return replace(found, turn=turn, shift=shift, expression=np.array(expression))
 
 
 def _region(now: np.ndarray, then: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int] | None:

@@ -26,7 +26,7 @@ from visagist.head.morphable import Morphable
 from visagist.photo.face import Face, Pose
 from visagist.photo.photo import Photo
 from visagist.recipe import Item, Networks, Recipe, Run, Stage, Tools
-from visagist.rotate.carry import carry
+from visagist.rotate.carry import carried, carry
 
 DOUBTFUL = 0.12  # error of a fit, in distances between the eyes, above which the points are no face's
 FURTHEST = 75.0  # degrees of yaw and of pitch that a head may be turned to
@@ -250,6 +250,18 @@ class MorphableTurn(Recipe):
                 raise FaceError(what, code="too-far", hint=f"{FURTHEST:.0f} degrees of either are the most")
             pixels = carry(pixels, model, found, turn_of(wanted), found.expression + change)
         return pixels
+
+    def view(
+        self, nets: Mapping[str, nn.Module], pixels: np.ndarray, found: Fit, pose: Pose, expression: np.ndarray
+    ) -> tuple[np.ndarray, Fit]:
+        """A picture uint8 [H, W, 3] with a head that was fitted before, turned to a pose and with these coefficients of expression;
+        and the fit of the head in it. For many views of one photo."""
+        model, turn = self._model(nets), turn_of(pose)
+        return carry(pixels, model, found, turn, expression), carried(model, found, turn, expression)
+
+    def model(self, nets: Mapping[str, nn.Module]) -> Morphable:
+        """The morphable model, for what is done with fits elsewhere."""
+        return self._model(nets)
 
     def mesh(self, nets: Mapping[str, nn.Module], photo: Photo, face: Face) -> Mesh:
         """The face as a surface in model units, with the photo as its texture: uv say where each vertex is seen in it."""
