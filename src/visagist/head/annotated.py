@@ -1,6 +1,6 @@
 """Where annotators set the 68 points, against the vertices that ICT-FaceKit names for them.
 
-The two differ by up to a centimetre: annotators begin the brows further out, and set points evenly along the nose's bridge and along
+The two differ by up to a centimetre: annotators begin brows further out, and set points evenly along the nose's bridge and along
 the jaw. A head fitted without regard to this is read as turned by a sixth too little, for the inner ends of the brows lie further
 back than those vertices.
 
