@@ -342,8 +342,9 @@ class Painting:
         mask, corner = self.drawn(shapes, soft=0.35)
         part = tuple(slice(c, c + n) for c, n in zip(corner, mask.shape, strict=True))
         inner, at = self.drawn([_rounded(self.points[48:60])], soft=0.08)
-        here = mask[at[0] - corner[0] : at[0] - corner[0] + inner.shape[0], at[1] - corner[1] : at[1] - corner[1] + inner.shape[1]]
-        here *= 1 - inner
+        bare = np.zeros(self.kind.shape, np.float32)
+        bare[at[0] : at[0] + inner.shape[0], at[1] : at[1] + inner.shape[1]] = inner
+        mask *= 1 - bare[part]
         _, fine, streaks = (n[part] for n in self.noise)
         if p.beard in ("none", "stubble"):
             strong = 0.10 if p.beard == "none" else 0.2 + 0.5 * p.beard_dense

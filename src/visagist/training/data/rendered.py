@@ -180,7 +180,7 @@ class View:
         oily = np.where(np.isin(kind, (4, 5)), 0.05, np.where(kind == 6, 0.01, oily))
         colour = albedo * mixed[:, 3:6] + (oily * mixed[:, 6])[:, None]
 
-        picture = np.zeros((height, width, 4), np.float32)
+        picture: np.ndarray = np.zeros((height, width, 4), np.float32)
         picture[where] = np.column_stack([_shown(colour * moment.exposure), np.ones(len(colour), np.float32)])
         classes = np.zeros((height, width), np.uint8)
         classes[where] = kind
