@@ -18,7 +18,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from visagist.apps import learning, people, process, recognizing, turning
+from visagist.apps import augmenting, learning, people, process, recognizing, turning
 from visagist.apps.options import (
     MAX_PIXELS,
     Colour,
@@ -233,7 +233,7 @@ def stylize(
     iterations: Annotated[
         int | None, typer.Option("-n", "--iterations", min=1, help="gatys: at the coarsest size; half as many at each finer one.")
     ] = None,
-    ratio: Annotated[float | None, typer.Option("-r", "--ratio", min=0, help="gatys: more is more style. Default: 10000.")] = None,
+    ratio: Annotated[float | None, typer.Option("-r", "--ratio", min=0, help="gatys: more is more style. Default: 50000.")] = None,
     shares: Annotated[
         str | None,
         typer.Option("--shares", metavar="A,B", callback=numbers, help="gatys: how much of each style. Default: alike."),
@@ -321,6 +321,7 @@ def classify(
 
 app.command(epilog="A photo without faces fails. Far from the head nothing moves.")(turning.rotate)
 app.command(epilog="A photo without faces fails. With --gallery an index is kept in its folder.")(recognizing.recognize)
+app.command(epilog="A stopped run is finished by the same command. The new folder is a set for `train --data`.")(augmenting.augment)
 app.add_typer(
     typer.Typer(cls=learning.Systems, no_args_is_help=True),
     name="train",

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import cos, pi, sin
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from visagist.photo.photo import Photo
 from visagist.recipe import Batch, Item, Networks, Recipe, Run, Stage, Tools
 from visagist.recognize import disturb
 from visagist.recognize.aligned import five_points, window_of
+from visagist.recognize.augment import Augment
 from visagist.recognize.likeness import Scale
 
 AT_ONCE = 64  # windows in one pass of a network
@@ -342,6 +343,11 @@ class Embedding(Recipe):
         windows = [window_of(five_points(face), self.side, self.zoom).cut(photo.pixels) for face in faces]
         found = self.vectors(nets["embedding"], windows)
         return tuple(replace(face, identity=identity) for face, identity in zip(faces, found, strict=True))
+
+    @staticmethod
+    def augment(**settings: Any) -> Augment:
+        """How pictures to learn from are multiplied."""
+        return Augment(**settings)
 
     def scale_of(self, measured: Mapping[str, float]) -> Scale:
         """What a score means, by the figures on the weights card."""

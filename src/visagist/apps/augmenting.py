@@ -1,0 +1,251 @@
+"""`visagist augment`: a folder of people several times over: turned, reshaped, with other expressions, in other light."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from visagist.apps.options import Device, DeviceOption, Overwrite, Quiet, numbers
+from visagist.errors import FaceError, PhotoError, TrainingError, UsageError, VisagistError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visagist.recipe import Item
+    from visagist.training.data.augmented import Folder
+
+ROOM = 2.0  # side of the square that is kept about a face, over the longer side of its points
+SHOWN = 6  # photos on a contact sheet, and views of each
+
+
+def augment(
+    folders: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FOLDER...", help="A folder for each person, or a set as `train --data` takes it.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        str | None, typer.Option("-o", "--out", metavar="FOLDER", help="The new set. Default: FOLDER.augment beside the first.")
+    ] = None,
+    yaws: Annotated[
+        str, typer.Option("--yaws", metavar="A,B,...", callback=numbers, help="Degrees that heads are turned to.")
+    ] = "-45,-25,0,25,45",
+    shapes: Annotated[int, typer.Option("--shapes", min=0, help="Shapes of heads besides the fitted one.")] = 5,
+    expressions: Annotated[
+        str,
+        typer.Option("--expressions", metavar="A,B,...", help="keep, neutral, smile, open, brows, frown, pucker, squint."),
+    ] = "keep,neutral,smile",
+    lights: Annotated[int, typer.Option("--lights", min=0, help="Lights besides the picture's own.")] = 2,
+    most: Annotated[int, typer.Option("--most", min=1, help="Pictures made of one; drawn from all that are possible.")] = 10,
+    furthest: Annotated[float, typer.Option("--furthest", min=0, max=75, help="Degrees that a head is turned at most.")] = 40.0,
+    size: Annotated[int, typer.Option("--size", min=32, max=2048, help="Longest side of the pictures, in pixels.")] = 224,
+    fold: Annotated[str, typer.Option("--fold", metavar="train|dev|all", help="Which rows, in sets that have folds.")] = "train",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say how many pictures and how many bytes.")] = False,
+    sheet: Annotated[
+        str | None, typer.Option("--sheet", metavar="FILE", help="Also a picture of the first photos with some of their views.")
+    ] = None,
+    overwrite: Overwrite = False,
+    device: DeviceOption = Device.auto,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same pictures.")] = 0,
+    quiet: Quiet = False,
+) -> int:
+    """Multiply pictures of people to learn from, with points that move along."""
+    from visagist import catalog
+    from visagist.apps.report import complain, counting
+    from visagist.training.data.augmented import Folder, source_of
+
+    chosen: Any = yaws  # as `numbers` has read them
+    names = tuple(name.strip() for name in expressions.split(","))
+    try:
+        settings = catalog.recipe_class("embedding").augment(  # type: ignore[attr-defined]
+            yaws=chosen, shapes=shapes, expressions=names, lights=lights, most=most, furthest=furthest, seed=seed
+        )
+    except ValueError as error:
+        raise UsageError(str(error), code="usage") from None
+    place = Path(out) if out is not None else Path(os.path.normpath(folders[0]) + ".augment")
+    work = Work(settings, size, device.value)
+    items = _items(folders, fold, place)
+    if dry_run:
+        return _tried(work, items, sheet, overwrite)
+    if sheet is not None:
+        _write_sheet(work, items, sheet, overwrite)
+    target = Folder(place, {**asdict(settings), "size": size, "weights": work.weights}, overwrite=overwrite)
+    made = failed = 0
+    with counting(len(items), quiet) as tell:
+        for number, (item, stem) in enumerate(items, 1):
+            if source_of(item) not in target.done:
+                try:
+                    made += _written(work, item, stem, target)
+                except (PhotoError, FaceError) as error:
+                    error.path = error.path or item.name
+                    complain(error)
+                    failed += 1
+            tell(number)
+    if not quiet:
+        there = f", {len(target.done)} photos were done before" if target.done else ""
+        print(f"{place}: {made} pictures of {len(items) - failed - len(target.done)} photos{there}, {failed} failed")
+    return 0 if not failed else 1 if failed < len(items) else 3
+
+
+@dataclass
+class Work:
+    """What makes the pictures: settings, the longest side, where networks run."""
+
+    settings: Any
+    size: int
+    device: str
+
+    @property
+    def loaded(self) -> Any:
+        from visagist import catalog
+
+        return catalog.load("morphable", self.device, verb="rotate")
+
+    @property
+    def weights(self) -> str:
+        return str(self.loaded.card.sha256[:12])
+
+    def views(self, item: Item) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+        """For each variation of an item: what it is, pixels, points [68, 2]. PhotoError, FaceError."""
+        pixels, points = self.cut(item)
+        from visagist.photo.face import Face
+
+        loaded = self.loaded
+        model, found = loaded.recipe.model(loaded.nets), loaded.recipe.fit_face(loaded.nets, Face.of_points(points))
+
+        def view(*given: Any) -> Any:
+            return loaded.recipe.view(loaded.nets, *given)
+
+        for variation in self.settings.variations(item.name, found.pose.yaw):
+            yield variation, *self.settings.rendered(variation, pixels, points, model, found, view)
+
+    def cut(self, item: Item) -> tuple[np.ndarray, np.ndarray]:
+        """The square about the face of an item, at most so large, and the points in it."""
+        import numpy as np
+
+        from visagist import api
+        from visagist.photo.window import Window
+
+        photo = item.photo
+        face = next((face for face in item.faces if face.scheme == "ibug68"), None)
+        if face is None:
+            (face,) = api.landmarks(photo, api.choose(api.detect(photo, device=self.device), "largest"), device=self.device)
+        assert face.points is not None
+        low, high = face.points.min(0), face.points.max(0)
+        half = ROOM / 2 * float((high - low).max())
+        if 2 * half / ROOM < 24:
+            raise FaceError("the face is smaller than 24 pixels", code="too-small", path=item.name)
+        height, width = photo.size
+        x0, y0 = (max(0, int(v)) for v in (low + high) / 2 - half)
+        x1, y1 = (min(n, int(v) + 1) for v, n in zip((low + high) / 2 + half, (width, height), strict=True))
+        if x1 - x0 < 16 or y1 - y0 < 16:
+            raise FaceError("the face lies beyond the picture", code="no-fit", path=item.name)
+        scale = min(1.0, self.size / max(x1 - x0, y1 - y0))
+        there = max(1, round((y1 - y0) * scale)), max(1, round((x1 - x0) * scale))
+        window = Window.of_box((x0, y0, x1, y1), there)
+        return np.ascontiguousarray(window.cut(photo.pixels)), window.to_window(face.points)
+
+
+def _items(folders: Sequence[str], fold: str, place: Path) -> list[tuple[Item, str]]:
+    """The items, and for each where below the new folder its pictures lie, without ending."""
+    from visagist.training.data.augmented import file_name
+    from visagist.training.data.readers import read
+
+    if any(os.path.realpath(place) == os.path.realpath(folder) for folder in folders):
+        raise UsageError("the new pictures would lie among the old", code="usage", path=place, hint="choose another place with -o")
+    try:
+        items = read(list(folders), fold=fold, skip_bad=True)
+    except TrainingError as error:
+        raise UsageError(error.what, code=error.code, path=error.path, hint=error.hint) from error
+    used: Counter[str] = Counter()
+    named = []
+    for item in items:
+        stem = f"{file_name(_person(item))}/{file_name(PurePosixPath(item.name).stem)}"
+        used[stem] += 1
+        named.append((item, stem if used[stem] == 1 else f"{stem}.{used[stem]}"))
+    return named
+
+
+def _person(item: Item) -> str:
+    """Who it is: the person, the folder, or where there is neither the picture itself."""
+    return str(item.person or item.facts.get("class") or PurePosixPath(item.name).stem)
+
+
+def _written(work: Work, item: Item, stem: str, target: Folder) -> int:
+    """Write what is made of one item; returns how many pictures."""
+    from visagist.photo.photo import Photo, Step
+    from visagist.training.data.augmented import columns_of
+
+    rows: list[tuple[Mapping[str, Any], np.ndarray]] = []
+    about = columns_of(item, _person(item))
+    (target.place / stem).parent.mkdir(parents=True, exist_ok=True)
+    for variation, pixels, points in work.views(item):
+        file = f"{stem}_{variation.name}.jpg"
+        step = Step("augment", "morphable", work.weights, {**asdict(variation), "seed": work.settings.seed})
+        Photo.of(pixels, "JPEG").edited(pixels, step).save(target.place / file, overwrite=True)
+        height, width = pixels.shape[:2]
+        rows.append(({**about, **asdict(variation), "file": file, "width": width, "height": height}, points))
+    target.add([({**cells, "of": len(rows)}, points) for cells, points in rows])
+    return len(rows)
+
+
+def _tried(work: Work, items: Sequence[tuple[Item, str]], sheet: str | None, overwrite: bool) -> int:
+    """Say how much would be made, by what is made of the first photos."""
+    from visagist.training.data.augmented import Folder
+
+    with tempfile.TemporaryDirectory() as folder:
+        target = Folder(Path(folder) / "tried", {})
+        counts, errors = [], []
+        for item, stem in items[:SHOWN]:
+            try:
+                counts.append(_written(work, item, stem, target))
+            except (PhotoError, FaceError) as error:
+                errors.append(error)
+        size = sum(file.stat().st_size for file in target.place.rglob("*.jpg"))
+    if not counts:
+        raise _all_failed(errors)
+    share = len(counts) / min(SHOWN, len(items))
+    pictures = round(len(items) * share * sum(counts) / len(counts))
+    print(f"about {pictures} pictures of {len(items)} photos, {pictures * size / sum(counts) / 1e6:.1f} MB; nothing was written")
+    if sheet is not None:
+        _write_sheet(work, items, sheet, overwrite)
+    return 0
+
+
+def _write_sheet(work: Work, items: Sequence[tuple[Item, str]], path: str, overwrite: bool) -> None:
+    """The first photos, a row each: the photo, then some of what is made of it."""
+    from visagist.photo import draw
+    from visagist.photo.photo import Photo, Step
+
+    tiles: list[Any] = []
+    captions: list[str] = []
+    rows, errors = 0, []
+    for item, _ in items:
+        try:
+            views = list(work.views(item))
+            tiles.append(work.cut(item)[0])
+        except (PhotoError, FaceError) as error:
+            errors.append(error)
+            continue
+        captions.append(PurePosixPath(item.name).stem)
+        shown = [views[i * len(views) // SHOWN] for i in range(SHOWN)]
+        tiles += [pixels for _, pixels, _ in shown]
+        captions += [variation.name for variation, _, _ in shown]
+        if (rows := rows + 1) == SHOWN:
+            break
+    if not tiles:
+        raise _all_failed(errors)
+    pixels = draw.sheet(tiles, captions, columns=SHOWN + 1, cell=(200, 200))
+    Photo.of(pixels).edited(pixels, Step("augment", "morphable", work.weights)).save(path, overwrite=overwrite)
+
+
+def _all_failed(errors: Sequence[VisagistError]) -> VisagistError:
+    return errors[0]
