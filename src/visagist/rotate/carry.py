@@ -1,9 +1,9 @@
 """Carry a photo along with a head that turns: where does each pixel of the new picture come from?
 
 Two maps, laid over each other. Inside the face the surface says it: a pixel of the turned face is a place on the model, and that
-place is seen somewhere in the photo. What the surface does not say (eye openings, mouth slit, skin that the photo hides) is filled
-in harmonically between what is known. Outside the face (hair, ears, neck, background) the face's outline pulls its surroundings
-along, less and less, until one face height away nothing moves. The outline itself is sharp: a cheek may cover what lies behind it.
+place is seen somewhere in the photo (`rotate.inner`, also for what the photo hides). Outside (hair, ears, neck, background) the
+face's outline pulls its surroundings along, less and less, until one face height away nothing moves. The outline itself is sharp: a
+cheek may cover what lies behind it.
 
 Differs from pasting a rendered head: nothing is drawn twice, and no hole can open.
 """
@@ -19,25 +19,36 @@ from visagist.head.fit import Fit
 from visagist.head.mesh import normals
 from visagist.head.morphable import Morphable
 from visagist.head.render import Raster, harmonic, rasterise
+from visagist.rotate.inner import Inner, opened, whole
 
 CENTRE_BEHIND = 0.62  # the head turns about a point so far behind its face's centroid, in distances between the eyes
 STILL = 0.9  # of the face's height: so far from the face nothing moves any more
 FINE = 800  # longest side at which maps are computed, in pixels
-DEEP = 0.09  # by so much, in distances between the eyes, a place may lie behind what is seen there and still count as seen
-GRAZING = 0.25  # cosine to the view below which skin is too foreshortened to be copied
 
 
-def carry(pixels: np.ndarray, model: Morphable, found: Fit, turn: np.ndarray, expression: np.ndarray) -> np.ndarray:
+def carry(
+    pixels: np.ndarray,
+    model: Morphable,
+    found: Fit,
+    turn: np.ndarray,
+    expression: np.ndarray,
+    *,
+    ground: np.ndarray | None = None,
+) -> np.ndarray:
     """The picture uint8 [H, W, 3] with the fitted head turned (`turn` [3, 3] as `Fit.turn`) and its expression changed to these
-    coefficients. Pixels further from the face than its height stay bit for bit."""
-    if np.array_equal(expression, found.expression) and np.abs(turn - found.turn).max() < 1e-9:
+    coefficients. Pixels further from the face than its height stay bit for bit.
+
+    ground  uint8 [H, W, 3]: the face alone is laid over this picture, instead of over the one that moves along with it
+    """
+    if ground is None and np.array_equal(expression, found.expression) and np.abs(turn - found.turn).max() < 1e-9:
         return pixels.copy()
+    out = (pixels if ground is None else ground).copy()
     before = model.shape(found.identity, found.expression)
     after = model.shape(found.identity, expression)
     now, then = found.placed(before), found.scale * _about(before, after, model, found, turn)
     box = _region(now, then, pixels.shape[:2])
     if box is None:
-        return pixels.copy()
+        return out
     x0, y0, x1, y1 = box
     part = np.ascontiguousarray(pixels[y0:y1, x0:x1])
     fine = min(1.0, FINE / max(part.shape[:2]))
@@ -47,22 +58,58 @@ def carry(pixels: np.ndarray, model: Morphable, found: Fit, turn: np.ndarray, ex
 
     source, target = rasterise(now, model.triangles, size), rasterise(then, model.triangles, size)
     if not target.covered.any() or not source.covered.any():
-        return pixels.copy()
+        return out
     facing = -(normals(before, model.triangles) @ found.turn[2])  # cosine to the view
-    inside = _inside(now, facing, source, target, DEEP * model.apart * found.scale * fine)
-    outside, face = _outside(model, now, source, target)
-    there = part.shape[1], part.shape[0]
-    grid = np.stack(np.meshgrid(np.arange(there[0]), np.arange(there[1])), axis=2).astype(np.float32)
-    layers = []
-    for move in (inside, outside):
-        move = cv2.resize(move / factor[:2].astype(np.float32), there, interpolation=cv2.INTER_LINEAR)
-        where = grid + move
-        layers.append(cv2.remap(part, where[..., 0], where[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+    inner = Inner(model, now, facing, source, target, model.apart * found.scale * fine)
+
+    def moved(where: np.ndarray) -> np.ndarray:
+        """The photo's pixels at these places [h, w, 2], for every pixel of the part, float32."""
+        there = part.shape[1], part.shape[0]
+        grid = np.stack(np.meshgrid(np.arange(there[0]), np.arange(there[1])), axis=2).astype(np.float32)
+        way = cv2.resize((where - _centres(size)) / factor[:2].astype(np.float32), there, interpolation=cv2.INTER_LINEAR)
+        at = grid + way
+        taken = cv2.remap(part, at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        return taken.astype(np.float32)
+
+    layer = inner.mirrored(inner.softened(moved(inner.places())), moved)
+    layer = opened(layer, model, before, after, then, target)
+    if ground is None:
+        move, face = _outside(model, now, source, target)
+        behind = moved(move + _centres(size))
+    else:
+        face, behind = whole(target.covered), out[y0:y1, x0:x1]
     weight = cv2.GaussianBlur(face.astype(np.float32), (0, 0), 0.8)
-    weight = cv2.resize(weight, there, interpolation=cv2.INTER_LINEAR)[..., None]
-    laid = np.rint(layers[0] * weight + layers[1] * (1 - weight)).astype(np.uint8)
+    weight = cv2.resize(weight, (part.shape[1], part.shape[0]), interpolation=cv2.INTER_LINEAR)[..., None]
+    out[y0:y1, x0:x1] = np.rint(np.clip(layer * weight + behind * (1 - weight), 0, 255)).astype(np.uint8)
+    return out
+
+
+def visible(model: Morphable, found: Fit, turn: np.ndarray, expression: np.ndarray) -> float:
+    """The share of the turned face's skin, as it is seen then, that the photo shows: 0..1."""
+    before = model.shape(found.identity, found.expression)
+    size = 160.0 / max(float(np.ptp(before[:, 1])), 1e-9)  # pixels in a unit of the model: the share needs no fine picture
+    small = replace(found, scale=size, shift=np.array([160.0, 160.0]) - size * (found.turn[:2] @ before.mean(0)))
+    then = size * _about(before, model.shape(found.identity, expression), model, small, turn)
+    now = small.placed(before)
+    source, target = rasterise(now, model.triangles, (320, 320)), rasterise(then, model.triangles, (320, 320))
+    facing = -(normals(before, model.triangles) @ found.turn[2])
+    seen = Inner(model, now, facing, source, target, model.apart * size)
+    return float(seen.known.sum() / max(int(target.covered.sum()), 1))
+
+
+def taken_out(pixels: np.ndarray, model: Morphable, found: Fit) -> np.ndarray:
+    """The picture uint8 [H, W, 3] with the face filled in from its surroundings (harmonically: a smooth blur, no texture)."""
+    placed = found.placed(model.shape(found.identity, found.expression))
+    box = _region(placed, placed, pixels.shape[:2])
     out = pixels.copy()
-    out[y0:y1, x0:x1] = laid
+    if box is None:
+        return out
+    x0, y0, x1, y1 = box
+    face = whole(rasterise(placed - (x0, y0, 0), model.triangles, (y1 - y0, x1 - x0)).covered)
+    grown = round(0.12 * model.apart * found.scale)
+    face = cv2.dilate(face.astype(np.uint8), np.ones((2 * grown + 1, 2 * grown + 1), np.uint8)) > 0
+    if not face.all():
+        out[y0:y1, x0:x1] = np.rint(np.clip(harmonic(out[y0:y1, x0:x1].astype(np.float32), ~face), 0, 255)).astype(np.uint8)
     return out
 
 
@@ -92,26 +139,12 @@ def _region(now: np.ndarray, then: np.ndarray, size: tuple[int, int]) -> tuple[i
     return (x0, y0, x1, y1) if x1 - x0 > 2 and y1 - y0 > 2 else None
 
 
-def _inside(now: np.ndarray, facing: np.ndarray, source: Raster, target: Raster, slack: float) -> np.ndarray:
-    """For each pixel of the turned face the way to its place in the photo, float32 [H, W, 2].
-
-    facing  [N] cosine of each vertex to the view of the photo; slack: see DEEP, in pixels
-    """
-    seen = target.spread(np.concatenate([now, facing[:, None]], axis=1))
-    where, depth, cosine = seen[..., :2], seen[..., 2], seen[..., 3]
-    nearest = _sample(np.where(source.covered, source.depth, np.inf).astype(np.float32), where)
-    known = target.covered & (depth <= nearest + slack) & (cosine > GRAZING)
-    known = cv2.morphologyEx(known.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
-    # Places and not ways are continued: hidden skin is stretched from where skin ends, not taken from behind the face.
-    return harmonic(where, known) - _centres(known.shape)
-
-
 def _outside(model: Morphable, now: np.ndarray, source: Raster, target: Raster) -> tuple[np.ndarray, np.ndarray]:
     """The way of all other pixels, float32 [H, W, 2], and which pixels are the turned face, bool [H, W].
 
     Outlines correspond by the direction in which they lie on the mean face as seen from its middle.
     """
-    face, was = _whole(target.covered), _whole(source.covered)
+    face, was = whole(target.covered), whole(source.covered)
     middle = model.mean[:, :2].mean(0)
     around = (model.mean[:, :2] - middle) / np.maximum(np.linalg.norm(model.mean[:, :2] - middle, axis=1, keepdims=True), 1e-9)
     angle_now, at_now = _outline(was, source, around)
@@ -134,14 +167,6 @@ def _outside(model: Morphable, now: np.ndarray, source: Raster, target: Raster) 
     return harmonic(ring, known | still), face
 
 
-def _whole(covered: np.ndarray) -> np.ndarray:
-    """The face without its openings: everything within its outermost outline."""
-    outlines, _ = cv2.findContours(covered.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = np.zeros(covered.shape, np.uint8)
-    cv2.drawContours(filled, [max(outlines, key=cv2.contourArea)], -1, 1, cv2.FILLED)
-    return filled > 0
-
-
 def _outline(mask: np.ndarray, raster: Raster, around: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Directions [P] on the mean face, in radians, and places [P, 2] of the outline's pixels."""
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -154,11 +179,3 @@ def _outline(mask: np.ndarray, raster: Raster, around: np.ndarray) -> tuple[np.n
 def _centres(size: tuple[int, ...]) -> np.ndarray:
     """Places of the pixels' centres, float32 [H, W, 2]."""
     return np.stack(np.meshgrid(np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5), axis=2).astype(np.float32)
-
-
-def _sample(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """The pixels [H, W] nearest to these places [H, W, 2]."""
-    x = np.clip(np.floor(where[..., 0]), 0, picture.shape[1] - 1).astype(int)
-    y = np.clip(np.floor(where[..., 1]), 0, picture.shape[0] - 1).astype(int)
-    sampled: np.ndarray = picture[y, x]
-    return sampled

@@ -1,0 +1,169 @@
+"""The inside of a turned face: where each of its pixels lies in the photo, and what to show where the photo does not say.
+
+Paper   Hassner, Harel, Paz, Enbar: Effective Face Frontalization in Unconstrained Images. CVPR 2015 (soft symmetry).
+Input   a head as it stands in the photo and as it shall stand, both drawn (`head.render`).
+Output  places in the photo; a layer of colours in which hidden skin comes from the other cheek, and an opened mouth is dark inside.
+Differs What the other cheek lends is shifted in colour so that it meets the skin at the seam (Perez et al.: Poisson Image Editing,
+        2003), because two cheeks are seldom lit alike. Eyes are never mirrored: a squint would become two.
+Read    Inner (places, mirrored), then `opened`.
+
+Eye openings, the mouth's slit and skin that neither cheek shows are filled in harmonically between what is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from visagist.head.morphable import EYES, Morphable
+from visagist.head.render import Raster, harmonic
+
+DEEP = 0.09  # by so much, in distances between the eyes, a place may lie behind what is seen there and still count as seen
+GRAZING = 0.25  # cosine to the view below which skin is too foreshortened to be copied
+LACKING = 0.01  # share of the face that must be hidden before the other cheek is asked
+SOFT = 0.06  # stretched skin is blurred by so much, beginning so far from where it is seen, in distances between the eyes
+SEAM = 0.12  # width of the band along which both cheeks are compared, in distances between the eyes
+AROUND_EYES = 0.4  # so far about an eye's centre nothing is mirrored, in distances between the eyes
+OPENED = 0.04  # by so much, in distances between the eyes, lips must part before the mouth's inside shows
+WIDE = 0.06  # lips that stand so far apart in the photo show an inside of their own
+
+
+@dataclass(frozen=True, eq=False)
+class Inner:
+    """now [N, 3]: the vertices as placed in the photo; facing [N]: cosines of their normals to its view; source, target: the face
+    drawn there and in the new pose; apart: the distance between the eyes of the mean face in pixels."""
+
+    model: Morphable
+    now: np.ndarray
+    facing: np.ndarray
+    source: Raster
+    target: Raster
+    apart: float
+
+    def _looked_up(self, order: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """For each pixel of the turned face its place in the photo, float32 [H, W, 2], and whether the photo shows it, bool [H, W];
+        `order`: of other vertices instead of its own."""
+        values = np.concatenate([self.now, self.facing[:, None]], axis=1)
+        seen = self.target.spread(values if order is None else values[order])
+        where, depth, cosine = seen[..., :2], seen[..., 2], seen[..., 3]
+        nearest = _sample(np.where(self.source.covered, self.source.depth, np.inf).astype(np.float32), where)
+        known = self.target.covered & (depth <= nearest + DEEP * self.apart) & (cosine > GRAZING)
+        return where, cv2.morphologyEx(known.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+
+    @cached_property
+    def _own(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._looked_up()
+
+    @property
+    def known(self) -> np.ndarray:
+        """Which pixels of the turned face the photo shows, bool [H, W]."""
+        return self._own[1]
+
+    def places(self) -> np.ndarray:
+        """Where in the photo each pixel is taken from, float32 [H, W, 2]: what is hidden is continued.
+
+        Places and not ways are continued: hidden skin is stretched from where skin ends, not taken from behind the face.
+        """
+        return harmonic(*self._own)
+
+    def softened(self, layer: np.ndarray) -> np.ndarray:
+        """The layer float32 [h, w, 3], blurred where hidden skin is stretched so far that it would show streaks."""
+        hidden = self.target.covered & ~self.known
+        if hidden.sum() < LACKING * self.target.covered.sum():
+            return layer
+        full = layer.shape[1], layer.shape[0]
+        deep = cv2.distanceTransform(hidden.astype(np.uint8), cv2.DIST_L2, 3)
+        weight = cv2.resize(np.clip(deep / max(SOFT * self.apart, 1.0), 0, 1), full, interpolation=cv2.INTER_LINEAR)
+        smooth = cv2.GaussianBlur(layer, (0, 0), max(0.5, SOFT * self.apart * full[0] / hidden.shape[1]))
+        mixed: np.ndarray = layer + weight[..., None] * (smooth - layer)
+        return mixed
+
+    def mirrored(self, layer: np.ndarray, moved: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """The layer float32 [h, w, 3] with skin that the photo hides lent by the other cheek, where the photo shows that.
+
+        moved  gives the photo's colours [h, w, 3] for places [H, W, 2]
+        """
+        covered = self.target.covered
+        if (covered & ~self.known).sum() < LACKING * covered.sum():
+            return layer
+        where, there = self._looked_up(self.model.mirror)
+        lent = covered & ~self.known & there & ~self._eyes()
+        lent = cv2.morphologyEx(lent.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        if lent.sum() < LACKING * covered.sum():
+            return layer
+        reach = max(2, round(SEAM * self.apart))
+        band = (cv2.dilate(lent, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0) & self.known & there
+        if not band.any():
+            return layer
+        other = moved(harmonic(where, there))
+        size = covered.shape[1], covered.shape[0]
+        unlike = cv2.resize(layer - other, size, interpolation=cv2.INTER_AREA)
+        shift = harmonic(cv2.GaussianBlur(unlike, (0, 0), max(1.0, reach / 4)), band)
+        weight = cv2.GaussianBlur(lent.astype(np.float32), (0, 0), max(1.0, reach / 4))
+        full = layer.shape[1], layer.shape[0]
+        shift, weight = (cv2.resize(one, full, interpolation=cv2.INTER_LINEAR) for one in (shift, weight))
+        mixed: np.ndarray = layer + weight[..., None] * (other + shift - layer)
+        return mixed
+
+    def _eyes(self) -> np.ndarray:
+        """Pixels about the eyes of the turned face, bool [H, W]."""
+        mean, marks = self.model.mean[:, :2], self.model.landmarks
+        far = np.min([np.linalg.norm(mean - mean[marks[eye]].mean(0), axis=1) for eye in EYES], axis=0)
+        near: np.ndarray = self.target.spread((far < AROUND_EYES * self.model.apart).astype(np.float32)[:, None])[..., 0] > 0
+        return near
+
+
+def opened(
+    layer: np.ndarray, model: Morphable, before: np.ndarray, after: np.ndarray, then: np.ndarray, target: Raster
+) -> np.ndarray:
+    """The layer float32 [h, w, 3] with a dark inside where lips part that were closed in the photo.
+
+    before, after  the face [N, 3] in the photo's expression and in the new one; then: its vertices as placed in the target's
+    pixels, of which the layer may have more
+    """
+    was, gap = (_parted(model, face) / model.apart for face in (before, after))
+    strength = float(np.clip((gap - was - OPENED) / OPENED, 0, 1) * np.clip((WIDE - was) / (0.5 * WIDE), 0, 1))
+    if strength == 0:
+        return layer
+    hole = np.zeros(target.triangle.shape, np.uint8)
+    rim = then[model.landmarks[60:68], :2]
+    cv2.fillPoly(hole, [np.rint((rim - 0.5) * 16).astype(np.int32)], 1, cv2.LINE_8, shift=4)
+    hole &= ~target.covered
+    if not hole.any():
+        return layer
+    full = layer.shape[1], layer.shape[0]
+    deep = cv2.distanceTransform(hole, cv2.DIST_L2, 3)
+    weight = cv2.resize(np.clip(deep / max(float(deep.max()) * 0.35, 1.0), 0, 1), full, interpolation=cv2.INTER_LINEAR)
+    lips = np.rint(then[model.landmarks[48:60], :2] * np.array(full) / target.triangle.shape[::-1]).astype(int)
+    lips = lips[(lips >= 0).all(1) & (lips < full).all(1)]
+    colour = np.median(layer[lips[:, 1], lips[:, 0]], axis=0) if len(lips) else np.full(3, 120.0)
+    dark = colour * np.array([0.26, 0.16, 0.17], np.float32)
+    mixed: np.ndarray = layer + (strength * weight)[..., None] * (dark.astype(np.float32) - layer)
+    return mixed
+
+
+def _parted(model: Morphable, face: np.ndarray) -> float:
+    """How far the lips' inner rims stand apart, in units of the model."""
+    rim = face[model.landmarks[60:68]]
+    return float(np.linalg.norm(rim[[1, 2, 3]] - rim[[7, 6, 5]], axis=1).mean())
+
+
+def whole(covered: np.ndarray) -> np.ndarray:
+    """The face without its openings: everything within its outermost outline, bool [H, W]."""
+    outlines, _ = cv2.findContours(covered.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = np.zeros(covered.shape, np.uint8)
+    if outlines:
+        cv2.drawContours(filled, [max(outlines, key=cv2.contourArea)], -1, 1, cv2.FILLED)
+    return filled > 0
+
+
+def _sample(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The pixels [H, W] nearest to these places [H, W, 2]."""
+    x = np.clip(np.floor(where[..., 0]), 0, picture.shape[1] - 1).astype(int)
+    y = np.clip(np.floor(where[..., 1]), 0, picture.shape[0] - 1).astype(int)
+    sampled: np.ndarray = picture[y, x]
+    return sampled
