@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--model", default="gatys", help="gatys or fast-style")
     parser.add_argument("--size", type=int, default=320, help="longer side of each picture")
     parser.add_argument("--iterations", type=int, default=150)
-    parser.add_argument("--ratio", type=float, default=1e4)
+    parser.add_argument("--ratio", type=float, default=5e4)
     parser.add_argument("--paintings", nargs="*", default=catalog.PAINTINGS)
     parser.add_argument("--out", default=str(Path(__file__).parent / "pictures" / "stylize.webp"))
     asked = parser.parse_args()

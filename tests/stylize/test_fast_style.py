@@ -22,7 +22,8 @@ from visagist.apps.cli import app
 from visagist.errors import PhotoError, TrainingError, UsageError, WeightsError
 from visagist.photo.photo import Photo
 from visagist.recipe import Item, Run, Tools
-from visagist.stylize.fast_style import FastStyle, InstanceNorm, Painter, Target, content_loss, style_loss, variation
+from visagist.stylize import canvas
+from visagist.stylize.fast_style import FastStyle, InstanceNorm, Painter, Target, content_loss, recoloured, style_loss, variation
 from visagist.stylize.perceptual import Perceptual, PerceptualNet, levelled
 from visagist.training import metrics
 from visagist.training.feed import batches
@@ -296,3 +297,13 @@ def test_memory_is_told_in_advance(painter: dict[str, torch.nn.Module]) -> None:
     size = int(caught.value.hint.split()[1])
     with torch.inference_mode():
         assert replace(TINY, widths=FastStyle().widths).stylize(painter, photo, size=size, available=20e6).shape[1] == size
+
+
+def test_colours_are_those_of_the_canvas() -> None:
+    """The same numbers as `canvas.recoloured`, for pictures of a batch each by itself."""
+    rng = np.random.default_rng(0)
+    photos, painting = rng.uniform(-1, 0.5, (2, 3, 9, 8)).astype(np.float32), rng.uniform(-0.5, 1, (1, 3, 7, 6)).astype(np.float32)
+    found = recoloured(torch.from_numpy(photos), torch.from_numpy(painting)).numpy()
+    for photo, out in zip(photos, found):
+        wanted = canvas.recoloured(photo.transpose(1, 2, 0), painting[0].transpose(1, 2, 0))
+        assert np.abs(out.transpose(1, 2, 0) - wanted).max() < 1e-3

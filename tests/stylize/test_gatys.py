@@ -49,8 +49,8 @@ PAINTING = Photo.open(catalog.painting("starry-night") or "").pixels
 def run(
     photo: Photo = CAT, styles: Sequence[np.ndarray] = (PAINTING,), *, more: Mapping[str, Any] = {}, **settings: Any
 ) -> np.ndarray:
-    """A small, short run."""
-    settings = {"size": 64, "iterations": 6, "coarsest": 32, **settings}
+    """A small, short run of the losses alone: neither is the photo recoloured nor the result smoothed."""
+    settings = {"size": 64, "iterations": 6, "coarsest": 32, "palette": 0.0, "smooth": 0.0, **settings}
     return Gatys(**settings).stylize(NETS, photo, styles, **more)
 
 
@@ -128,22 +128,24 @@ def test_two_sizes_are_told_with_the_time_that_is_left() -> None:
 
 
 def test_sizes_and_iterations() -> None:
-    assert Gatys().scales(512) == [(128, 120, 1e4), (256, 60, 1e4), (512, 30, 1e4)]
-    assert Gatys(iterations=30).scales(1024)[-1] == (1024, 10, 1e4)
-    assert Gatys(coarsest=0, iterations=7).scales(300) == [(300, 7, 1e4)]
+    assert Gatys().scales(512) == [(128, 120, 5e4), (256, 60, 5e4), (512, 30, 5e4)]
+    assert Gatys(iterations=30).scales(1024)[-1] == (1024, 10, 5e4)
+    assert Gatys(coarsest=0, iterations=7).scales(300) == [(300, 7, 5e4)]
     demo: Any = catalog.recipe("gatys", "demo")
     assert demo.scales(512) == [(360, 32, 2e3), (512, 16, 2e4)]
     assert demo.scales(256)[0][0] == 180
     seed: Any = catalog.recipe("gatys", "seed")
     assert seed.scales(512) == [(512, 512, 1e4)]
     assert (seed.method, seed.gram, seed.balance, seed.memory, seed.style_scale) == ("scipy", "seed", False, 8, 1.2)
+    assert (seed.palette, seed.smooth, seed.detail) == (demo.palette, demo.smooth, demo.detail) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"init": "black"}, {"colour": "red"}, {"gram": "x"}, {"method": "adam"}, {"size": -1}, {"iterations": 0}, {"ratio": -1.0},
-        {"ratio": math.nan}, {"guard": 1.5}, {"style_scale": 0.0}, {"lengths": (8,), "counts": (1, 2)}, {"lengths": (0,)},
+        {"ratio": math.nan}, {"guard": 1.5}, {"palette": -0.1}, {"smooth": -1.0},
+        {"style_scale": 0.0}, {"lengths": (8,), "counts": (1, 2)}, {"lengths": (0,)},
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
@@ -158,6 +160,21 @@ def test_more_ratio_is_more_style_and_none_is_the_photo() -> None:
     assert ends[1]["content c"] > ends[0]["content c"]
     small = run(ratio=0.0, iterations=1, coarsest=0)
     assert np.abs(run(ratio=0.0, iterations=3, coarsest=0).astype(int) - small).max() <= 1
+
+
+def test_the_palette_is_the_styles() -> None:
+    """The starting picture has the style's mean colour, half of it in between; with other modes of colour it is the photo."""
+    style = PAINTING.mean((0, 1))
+    start = {share: run(ratio=0.0, iterations=1, coarsest=0, palette=share).mean((0, 1)) for share in (0.0, 0.5, 1.0)}
+    assert np.abs(start[1.0] - style).max() < 8  # what is clipped is missing
+    assert np.abs(start[0.5] - (start[0.0] + start[1.0]) / 2).max() < 2
+    kept, photo = (run(ratio=0.0, iterations=1, coarsest=0, colour="match", palette=share) for share in (1.0, 0.0))
+    assert kept.tobytes() == photo.tobytes()
+
+
+def test_smoothness_counts_the_same_at_every_size() -> None:
+    terms = {size: told(size=size, coarsest=0, iterations=1, smooth=1.0, ratio=0.0)[0].terms["smooth"] for size in (48, 96)}
+    assert terms[96] == pytest.approx(terms[48], rel=0.6)  # a sum over positions would be four times as large
 
 
 def test_layers_may_be_chosen_and_must_exist() -> None:

@@ -6,7 +6,8 @@ Paper   Johnson, Alahi, Fei-Fei: Perceptual Losses for Real-Time Style Transfer 
 Input   float RGB [B, 3, H, W] in [-1, 1], sides multiples of 4.
 Output  the same shape, repainted.
 Differs half the widths (880,739 parameters of 1,679,235), the first layer 5x5, halving by 2x2 convolutions, losses by our own
-        feature network instead of VGG-16, each in parts of what it is for an empty picture.
+        feature network instead of VGG-16, each in parts of what it is for an empty picture; what shall be kept of a photo are the
+        features it has in the painting's colours.
 Read    Painter (network), Target and the losses, FastStyle (training), FastStyle.stylize (use on a photo).
 
 The network sees a photo at the size that the result shall have. Strokes have the size in pixels that they had in the painting as it
@@ -142,8 +143,10 @@ class Painter(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What a painting asks for: Gram matrices [C, C] by layer, and how much an empty picture would lack, sum of their squares."""
+    """What a painting [1, 3, H, W] asks for: Gram matrices [C, C] by layer, and how much an empty picture would lack, sum of their
+    squares."""
 
+    painting: Tensor
     grams: Mapping[str, Tensor]
     empty: Mapping[str, Tensor]
 
@@ -152,7 +155,7 @@ class Target:
         """Of a painting [1, 3, H, W] in [-1, 1]."""
         with torch.no_grad():
             grams = {name: gram(f)[0] for name, f in net(painting, tuple(net.style)).items()}
-        return cls(grams, {name: g.square().sum() for name, g in grams.items()})
+        return cls(painting, grams, {name: g.square().sum() for name, g in grams.items()})
 
 
 def style_loss(net: Features, found: Mapping[str, Tensor], target: Target) -> Tensor:
@@ -169,6 +172,23 @@ def content_loss(net: Features, found: Mapping[str, Tensor], wanted: Mapping[str
         spread = (f - f.mean((2, 3), keepdim=True)).square().mean()
         parts.append(weight * (found[name] - f).square().mean() / (spread + 1e-6))
     return torch.stack(parts).sum()
+
+
+def mean_and_root(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the colours of pictures [B, 3, H, W]: mean [B, 3, 1] and the symmetric root of the covariance [B, 3, 3]."""
+    colours = x.double().flatten(2)
+    mean = colours.mean(2, keepdim=True)
+    spread = (colours - mean) @ (colours - mean).transpose(1, 2) / colours.shape[2]
+    values, vectors = torch.linalg.eigh(spread)
+    roots = (vectors * values.clamp_min(1e-5).sqrt()[:, None]) @ vectors.transpose(1, 2)
+    return mean, roots
+
+
+def recoloured(x: Tensor, painting: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W] with mean and covariance of a painting's colours [1, 3, h, w], within [-1, 1] (`canvas.recoloured`)."""
+    (mean, root), (wanted, stretched) = mean_and_root(x), mean_and_root(painting)
+    out = stretched @ torch.linalg.inv(root) @ (x.double().flatten(2) - mean) + wanted
+    return out.clamp(-1, 1).to(x.dtype).view(x.shape)
 
 
 def variation(x: Tensor) -> Tensor:
@@ -242,7 +262,7 @@ class FastStyle(Recipe):
         target = self.target(run.tools, run.device)
         x = entering(batch["photo"])  # [B, 3, S, S]
         with torch.no_grad():
-            wanted = net(x, tuple(net.content))
+            wanted = net(recoloured(x, target.painting), tuple(net.content))
         with run.autocast():
             painted = run.nets["painter"](x)
         found = net(painted, {*net.content, *net.style})

@@ -76,19 +76,20 @@ class Gatys(Recipe):
 
     size: int = 512  # longer side of the result in pixels, 0 for the photo's own
     iterations: int = 120  # of L-BFGS at the coarsest size; half as many at each that is twice as large
-    ratio: float = 1e4  # beta / alpha: weight of style over content
+    ratio: float = 5e4  # beta / alpha: weight of style over content
     init: str = "content"  # first picture: content, noise, or mixed (19 parts content, one part style)
     spectrum: float = -1.0  # p: amplitudes of the noise go with f^p
     colour: str = "style"  # keep: luminance of the result, chroma of the photo; match: the style recoloured like the photo first
+    palette: float = 1.0  # with colour "style": how far the photo takes on the style's colours before it is repainted, 0..1
     guard: float = 0.6  # how far faces keep the photo, 0..1
-    smooth: float = 0.0  # weight of squared total variation
+    smooth: float = 200.0  # weight of squared total variation; with `balance` of its mean over positions
     style_scale: float = 1.0  # longer side of the style in parts of the result's
     gram: str = "normalised"  # Gram matrices: averages over positions, or "seed": sums, whatever the style's size
     balance: bool = True  # measure every term in parts of what it is for a picture without features
     method: str = "projected"  # own L-BFGS with projection, or "scipy": L-BFGS-B
     memory: int = 10  # m: steps that L-BFGS remembers
     coarsest: int = 128  # longer side of the coarsest size is at least this; 0: only one size
-    detail: float = 1.0  # of what a coarser size could not show of the photo, so much is added before a finer one; not to noise
+    detail: float = 0.6  # of what a coarser size could not show of the photo, so much is added before a finer one; not to noise
     lengths: tuple[int, ...] = ()  # longer sides one after the other in parts of the last one, instead of halves
     counts: tuple[int, ...] = ()  # iterations at each of them
     ratios: tuple[float, ...] = ()  # ratio at each of them
@@ -104,9 +105,11 @@ class Gatys(Recipe):
         counts = (self.iterations, self.memory, *self.lengths, *self.counts)
         if min(counts) < 1 or min(self.size, self.coarsest) < 0:
             raise ValueError("iterations, memory and lengths are at least 1, size and coarsest at least 0")
-        numbers = (self.ratio, self.smooth, self.guard, self.style_scale, self.spectrum, self.detail, *self.ratios)
-        if not all(map(math.isfinite, numbers)) or min(self.ratio, self.smooth, self.guard, *self.ratios) < 0 or self.guard > 1:
-            raise ValueError("ratio and smooth are 0 or more, guard lies between 0 and 1")
+        numbers = (self.ratio, self.smooth, self.guard, self.palette, self.style_scale, self.spectrum, self.detail, *self.ratios)
+        if not all(map(math.isfinite, numbers)) or min(self.ratio, self.smooth, *self.ratios) < 0:
+            raise ValueError("ratio and smooth are 0 or more")
+        if not 0 <= self.guard <= 1 or not 0 <= self.palette <= 1:
+            raise ValueError("guard and palette lie between 0 and 1")
         if not 0.05 <= self.style_scale <= 20:
             raise ValueError("style_scale lies between 0.05 and 20")
         if not len(self.lengths) == len(self.counts or self.lengths) == len(self.ratios or self.lengths):
@@ -167,8 +170,16 @@ class Gatys(Recipe):
         wanted = [canvas.floated(style, self.style_size(style.shape[:2], scales[-1][0])) for style in styles]
         if self.colour != "style":
             wanted = [canvas.recoloured(style, content) for style in wanted]
+        repainted = self._toned(content, wanted, shares)
         rng = np.random.default_rng(seed)
-        return _Painting(self, net, reader, tile, photo.size, content, wanted, shares, faces, rng, progress).run(scales)
+        return _Painting(self, net, reader, tile, photo.size, content, repainted, wanted, shares, faces, rng, progress).run(scales)
+
+    def _toned(self, content: np.ndarray, styles: Sequence[np.ndarray], shares: Sequence[float]) -> np.ndarray:
+        """The photo in the styles' colours, as far as `palette` says: L-BFGS by itself hardly gets there from the photo's own."""
+        if self.colour != "style" or not self.palette:
+            return content
+        toned = sum(share * canvas.recoloured(content, style) for style, share in zip(styles, shares))
+        return (content + self.palette * (toned - content)).astype(np.float32)
 
     def layers(self, net: Features) -> tuple[Mapping[str, float], Mapping[str, float]]:
         """Weights of the content layers and of the style layers of this network. UsageError for a layer it does not have."""
@@ -212,7 +223,10 @@ class Gatys(Recipe):
 
 @dataclass
 class _Painting:
-    """One run: what `Gatys.stylize` was given, and the picture float32 [h, w, 3] in [-1, 1] as it is."""
+    """One run: what `Gatys.stylize` was given, and the picture float32 [h, w, 3] in [-1, 1] as it is.
+
+    content  the photo; toned: the photo in the style's colours, which is what is repainted
+    """
 
     recipe: Gatys
     net: Features
@@ -220,6 +234,7 @@ class _Painting:
     tile: int
     photo_size: tuple[int, int]
     content: np.ndarray
+    toned: np.ndarray
     styles: Sequence[np.ndarray]
     shares: Sequence[float]
     faces: Sequence[Face]
@@ -249,7 +264,7 @@ class _Painting:
         recipe = self.recipe
         if recipe.init == "noise":
             return canvas.noise(size, recipe.spectrum, self.rng)
-        content = canvas.resized(self.content, size)
+        content = canvas.resized(self.toned, size)
         if recipe.init == "content":
             return content
         styles = sum(share * canvas.resized(style, size) for style, share in zip(self.styles, self.shares))
@@ -263,7 +278,7 @@ class _Painting:
             fitting = recipe.style_size(style.shape[:2], long, self.net.least)
             styles.append((self._tensor(canvas.resized(style, fitting)), share))
         objective = Objective(
-            self.reader, self._tensor(canvas.resized(self.content, size)), styles, self._weights(size, ratio),
+            self.reader, self._tensor(canvas.resized(self.toned, size)), styles, self._weights(size, ratio),
             form=recipe.gram, balance=recipe.balance, tile=self.tile,
         )  # fmt: skip
         done = 0
@@ -286,7 +301,7 @@ class _Painting:
         grown = canvas.resized(self.picture, size)
         if before == size or self.recipe.init == "noise" or not self.recipe.detail:
             return grown
-        content = canvas.resized(self.content, size)
+        content = canvas.resized(self.toned, size)
         lost = content - canvas.resized(canvas.resized(content, before), size)
         return np.clip(grown + np.float32(self.recipe.detail) * lost, -1, 1)
 
@@ -322,7 +337,8 @@ class _Painting:
         if self.recipe.colour == "keep":
             picture = canvas.with_colours_of(content, picture)
         if (mask := self._mask(size)) is not None:
-            picture = picture + (BLENDED * self.recipe.guard * mask[:, :, None]) * (content - picture)
+            face = content if self.recipe.colour == "keep" else canvas.resized(self.toned, size)
+            picture = picture + (BLENDED * self.recipe.guard * mask[:, :, None]) * (face - picture)
         return np.clip(np.rint((picture + 1) * LEVELS), 0, 255).astype(np.uint8)
 
     def _tensor(self, picture: np.ndarray) -> Tensor:

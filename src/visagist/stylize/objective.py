@@ -122,7 +122,7 @@ class Objective:
 
     styles   pictures [1, 3, h, w] with their shares, which add up to 1
     form     "normalised": Gram matrices are averages over positions; "seed": sums
-    balance  whether every term is divided by what it is for a picture without any features
+    balance  whether every term is divided by what it is for a picture without any features, and roughness by the positions
     tile     side of the pieces in which larger pictures are read
     terms    the weighted terms of the last evaluation, by layer
     """
@@ -131,7 +131,7 @@ class Objective:
         self, reader: Reader, content: Tensor, styles: Sequence[tuple[Tensor, float]], weights: Weights, *,
         form: str = "normalised", balance: bool = False, tile: int = 1 << 20,
     ) -> None:  # fmt: skip
-        self.reader, self.weights, self.form = reader, weights, form
+        self.reader, self.weights, self.form, self.balance = reader, weights, form, balance
         self.tiles = reader.tiles(content.shape[2], content.shape[3], tile)
         self.grams: dict[str, Tensor] = {}  # of the styles, mixed
         for picture, share in styles:
@@ -156,8 +156,9 @@ class Objective:
             gradient[..., tile.rows, tile.columns] += reading.pull(pulls)
         if weights.smooth:
             loss, part = roughness(x)
-            losses["smooth"] = weights.smooth * loss
-            gradient.add_(part, alpha=weights.smooth)
+            share = weights.smooth / (x.shape[2] * x.shape[3]) if self.balance else weights.smooth
+            losses["smooth"] = share * loss
+            gradient.add_(part, alpha=share)
         self.terms = {name: float(loss) for name, loss in losses.items()}
         return sum(self.terms.values()), gradient
 
