@@ -249,5 +249,5 @@ def test_measures_on_a_part_of_many(items: list[Item], monkeypatch: pytest.Monke
     with torch.no_grad():
         figures = TINY.measure(nets, items, Tools(metrics))
         assert figures["n"] == 5 and 0 <= figures["accuracy"] <= 1
-        assert set(TINY.measure({"features": nets["features"]}, items, Tools(metrics))) == {"pairs", "n_pairs"}
+        assert set(TINY.measure({"features": nets["features"]}, items, Tools(metrics))) == {"pairs", "n_pairs", "n"}
         assert TINY.measure(nets, [], Tools(metrics)) == {}
