@@ -233,6 +233,7 @@ def rotate(
     roll: float | None = None,
     turn: tuple[float, float, float] = (0.0, 0.0, 0.0),
     expression: Mapping[str, float] | None = None,
+    background: str = "mesh",
     face: int | str = "all",
     faces: Sequence[Face] | None = None,
     model: str = "morphable",
@@ -245,6 +246,7 @@ def rotate(
                 seen; None keeps the photo's
     turn        degrees of yaw, pitch and roll to turn by, instead; (0, 0, 0) gives the photo back
     expression  names and weights (about 0..1) of expressions to add: {"mouthSmile": 0.6}
+    background  "mesh": hair, neck and what is behind move along; "keep": the face is laid over the photo; "plain": over grey
     face        "all", "largest", or a number from 1 by falling area
     faces       faces found before, with or without points, instead of looking for them; `face` then counts these
     model       "morphable", or the path of its weights file or run folder
@@ -260,9 +262,10 @@ def rotate(
     loaded = catalog.load(model, device, verb="rotate")
     chosen = _pointed(photo, faces, face, device)
     asked: dict[str, Any] = {"pose": (yaw, pitch, roll), "turn": tuple(turn), "expression": dict(expression or {})}
+    asked |= {} if background == "mesh" else {"background": background}
     with loaded.inference():
         pixels: np.ndarray = loaded.recipe.rotate(loaded.nets, photo, chosen, **asked)
-    settings = {"yaw": yaw, "pitch": pitch, "roll": roll, **_scalars({k: asked[k] for k in ("turn", "expression")}), "face": face}
+    settings = {"yaw": yaw, "pitch": pitch, "roll": roll, **_scalars({k: v for k, v in asked.items() if k != "pose"}), "face": face}
     return photo.edited(pixels, Step("rotate", loaded.system.name, loaded.card.sha256[:12], settings))
 
 

@@ -29,7 +29,9 @@ Run = Callable[..., Any]
         (["--views", "0:9000:1"], "no row"),
         (["--views", "0:30:15", "--yaw", "3"], "gives the yaws itself"),
         (["--yaw", "3", "--film", "f.gif"], "several views"),
-        (["--yaw", "3", "--mesh", "head.ply"], "written as .obj"),
+        (["--yaw", "3", "--mesh", "head.stl"], "written as .obj, .ply, .glb"),
+        (["--yaw", "3", "--depth", "depth.jpg"], "depth is written as .png"),
+        (["--views", "0:30:15", "--normals", "n.png"], "one view"),
         (["--expression", "smile"], "no expression"),
     ],
 )
@@ -68,6 +70,28 @@ def test_the_portrait(here: Path, astronaut: np.ndarray) -> None:
     lines = Path("head.obj").read_text().splitlines()
     assert [sum(line.startswith(kind) for line in lines) for kind in ("v ", "vt ", "f ")] == [6706, 6706, 13120]
     assert "map_Kd head.png" in Path("head.mtl").read_text() and Path("head.png").is_file()
+
+
+def test_maps_meshes_and_a_remark(here: Path, astronaut: np.ndarray) -> None:
+    """One command: a far turn is remarked on, depth and normals are of the result, a mesh needs one file."""
+    Image.fromarray(astronaut[:260, 90:370]).save("a.png")
+    files = ["--depth", "d.png", "--normals", "n.png", "--mesh", "head.glb", "--background", "plain"]
+    result = CliRunner().invoke(app, ["rotate", "a.png", "--turn", "50,0,0", "--json", *files])
+    assert result.exit_code == 0, result.stderr
+    (fit,) = json.loads(result.stdout)["fits"]
+    assert fit["extrapolated"] and 0.3 < fit["visible"] < 0.9 and abs(fit["angle"] - 50) < 3
+    assert abs(fit["turned_to"]["yaw"] - fit["pose"]["yaw"] - 50) < 0.1
+    assert "a.png: turned by" in result.stderr and "guessed" in result.stderr
+    turned = Photo.open("a.rotate.png").pixels
+    with Image.open("d.png") as depth, Image.open("n.png") as normals:
+        near, pointing = np.asarray(depth), np.asarray(normals)
+    there = near > 0
+    assert near.dtype == np.uint16 and near.shape == turned.shape[:2] == pointing.shape[:2]
+    assert (turned[~there] == 216).mean() > 0.97 and np.median(pointing[there][:, 2]) > 170
+    assert pointing[there][:, 0].mean() > 132  # the face looks to the right
+    assert Path("head.glb").read_bytes()[:4] == b"glTF"
+    quiet = CliRunner().invoke(app, ["rotate", "a.png", "--turn", "50,0,0", "--quiet", "-o", "b.png", "--mesh", "head.ply"])
+    assert quiet.exit_code == 0 and quiet.stderr == "" and Path("head.ply").read_bytes().startswith(b"ply")
 
 
 def test_views(here: Path, astronaut: np.ndarray) -> None:

@@ -169,6 +169,11 @@ class Report:
         """One failure, on stderr; `--quiet` does not hide it."""
         self._say(error.line(), error=True)
 
+    def remarks(self, name: str, text: str) -> None:
+        """What is worth knowing about a result, on stderr; `--quiet` hides it."""
+        if not self.quiet:
+            self._say(f"{printable(name)}: {text}", error=True)
+
     def broken(self, name: str, error: Exception) -> None:
         """A mistake of ours, on stderr with its traceback."""
         text = "".join(traceback.format_exception(error))

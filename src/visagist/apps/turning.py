@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,10 +29,21 @@ from visagist.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from visagist.apps.batch import Job
+    from visagist.apps.report import Report
+    from visagist.catalog import Loaded
     from visagist.photo.face import Face
     from visagist.photo.photo import Photo
 
 MOST_VIEWS = 61
+FAR = 30  # degrees from the photo's pose beyond which results are remarked on
+
+
+class Background(StrEnum):
+    """What is seen about a turned face."""
+
+    mesh = "mesh"
+    keep = "keep"
+    plain = "plain"
 
 
 def _degrees(text: str | None) -> Any:
@@ -99,8 +110,19 @@ def rotate(
     ] = None,
     mesh: Annotated[
         str | None,
-        typer.Option("--mesh", metavar="FILE.obj", help="Also the largest chosen face as a mesh, the photo its texture."),
+        typer.Option("--mesh", metavar="FILE", help="Also the largest chosen face as a mesh: .obj, .ply or .glb, the photo on it."),
     ] = None,
+    depth: Annotated[
+        str | None,
+        typer.Option(
+            "--depth", metavar="FILE.png", help="Also the result's depth at the largest chosen face, 16 bits, near is bright."
+        ),
+    ] = None,
+    normals: Annotated[str | None, typer.Option("--normals", metavar="FILE.png", help="Also its normals, as colours.")] = None,
+    background: Annotated[
+        Background,
+        typer.Option("--background", help="What is about the face: moved along with it, the photo as it is, or grey."),
+    ] = Background.mesh,
     model: Annotated[
         str, typer.Option("--model", metavar="NAME|PATH", help="morphable, or its weights file or run folder.")
     ] = "morphable",
@@ -116,7 +138,7 @@ def rotate(
 ) -> int:
     """Turn heads, believably to about 30 degrees; up to 75."""
     from visagist import api, catalog
-    from visagist.apps import batch, verbs
+    from visagist.apps import batch, meshes, verbs
     from visagist.apps.report import printable
 
     angles: Any = views  # as `_span` has read them
@@ -126,49 +148,100 @@ def rotate(
         given["turn"] = turn
     if expression:
         given["expression"] = expression
-    _check(given, views, film, mesh, several=len(batch.collect(photos)[0]) > 1, overwrite=overwrite)
+    if background is not Background.mesh:
+        given["background"] = background.value
+    several = len(batch.collect(photos)[0]) > 1
+    _check(given, views, {"film": film, "mesh": mesh, "depth": depth, "normals": normals}, several=several, overwrite=overwrite)
+    reports: list[Report] = []
 
     def do(job: Job) -> dict[str, Any]:
         assert job.out is not None
         photo = verbs._open(job, options)
         found = api.landmarks(photo, api.choose(api.detect(photo, device=device.value), face), device=device.value)
         loaded = catalog.load(model, device.value, verb="rotate")
-        fits = [loaded.recipe.fit_face(loaded.nets, one).as_dict() for one in found]
         how = {**given, "faces": found, "model": model, "device": device.value}
+        made = [_turns(loaded, found, given, yaw=view) for view in angles or (yaw,)]
         turned = api.rotate(photo, **how) if angles is None else _sheet(photo, angles, how, film, overwrite)
         if mesh is not None:
-            _write_mesh(mesh, loaded.recipe.mesh(loaded.nets, photo, found[0]), photo, overwrite)
+            meshes.write(mesh, loaded.recipe.mesh(loaded.nets, photo, found[0]), photo, overwrite)
+        _write_maps(depth, normals, loaded, turned, made[0][0], overwrite)
         turned.save(job.out, overwrite=overwrite or job.in_place)
-        return {**verbs._record(job, photo, dict(enumerate(found, 1))), "fits": fits}
+        _remark(reports[0], job, [one for row in made for one in row])
+        return {**verbs._record(job, photo, dict(enumerate(found, 1))), "fits": _fits(made, angles is not None)}
 
     def cells(record: dict[str, Any]) -> list[list[str]]:
         poses = ["/".join(f"{v:.0f}" for v in fit["pose"].values()) for fit in record["fits"]]
         return [[" ".join(poses), printable(record["out"])]]
 
     options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels, in_place=in_place, edits=True)
-    return verbs._through(options, "rotate", do, {"was at": 12, "result": 0}, cells, "turned", more={"fits": []})
+    columns = {"was at": 12, "result": 0}
+    return verbs._through(options, "rotate", do, columns, cells, "turned", more={"fits": []}, opened=reports.append)
 
 
-def _check(given: Mapping[str, Any], views: Any, film: str | None, mesh: str | None, *, several: bool, overwrite: bool) -> None:
+def _check(given: Mapping[str, Any], views: Any, files: Mapping[str, str | None], *, several: bool, overwrite: bool) -> None:
     """What would go wrong is said before any photo is opened."""
+    from visagist.apps import meshes
+
+    asked = {name: path for name, path in files.items() if path is not None}
     if "turn" in given and {"yaw", "pitch", "roll"} & given.keys():
         raise UsageError(
             "--turn is by how much, --yaw, --pitch and --roll are to where", code="usage", hint="give one or the other"
         )
     if views is not None and ("yaw" in given or "turn" in given):
         raise UsageError("--views gives the yaws itself", code="usage", hint="leave --yaw and --turn out")
-    if not given and views is None and mesh is None:
+    if not given and views is None and not {"mesh", "depth", "normals"} & asked.keys():
         raise UsageError("nothing says how to turn", code="usage", hint="give --yaw, --turn, --views or --expression")
-    if film is not None and views is None:
+    if "film" in asked and views is None:
         raise UsageError("a film shows several views", code="usage", hint="add --views -30:30:5")
-    if several and (film is not None or mesh is not None):
-        raise UsageError("a film or a mesh shows one photo", code="usage", hint="name one photo")
-    if mesh is not None:
-        if not mesh.lower().endswith(".obj"):
-            raise UsageError("meshes are written as .obj", code="usage", path=mesh)
-        for path in _files(mesh):
-            if not overwrite and os.path.lexists(path):
-                raise OutputError("the file exists already", code="exists", path=path, hint="--overwrite replaces it")
+    if several and asked:
+        raise UsageError("a film, a mesh or a map shows one photo", code="usage", hint="name one photo")
+    if views is not None and {"depth", "normals"} & asked.keys():
+        raise UsageError("depth and normals show one view", code="usage", hint="give --yaw instead of --views")
+    if "mesh" in asked:
+        meshes.check(asked["mesh"], overwrite)
+    for name in {"depth", "normals"} & asked.keys():
+        if not asked[name].lower().endswith(".png"):
+            raise UsageError(f"{name} is written as .png", code="usage", path=asked[name])
+        if not overwrite and os.path.lexists(asked[name]):
+            raise OutputError("the file exists already", code="exists", path=asked[name], hint="--overwrite replaces it")
+
+
+def _turns(loaded: Loaded, faces: Sequence[Face], given: Mapping[str, Any], *, yaw: float | None) -> Sequence[Any]:
+    """How each face is turned for one of the views."""
+    how = {name: given[name] for name in ("turn", "expression") if name in given}
+    turned: Sequence[Any] = loaded.recipe.turns(loaded.nets, faces, pose=(yaw, given.get("pitch"), given.get("roll")), **how)
+    return turned
+
+
+def _fits(made: Sequence[Sequence[Any]], views: bool) -> list[dict[str, Any]]:
+    """A record for each face; of several views, what differs between them is a list."""
+    fits = [one.as_dict() for one in made[0]]
+    if views:
+        for name in ("turned_to", "angle", "visible", "extrapolated"):
+            for number, fit in enumerate(fits):
+                fit[name] = [row[number].as_dict()[name] for row in made]
+    return fits
+
+
+def _remark(report: Report, job: Job, made: Sequence[Any]) -> None:
+    """Say it where heads are turned further than is believable."""
+    furthest = max(made, key=lambda one: one.angle)
+    if furthest.angle > FAR:
+        guessed = "much of it is guessed" if furthest.extrapolated else "expect stretched skin"
+        seen = f"the photo shows {furthest.visible:.0%} of the face in the result"
+        report.remarks(job.name, f"turned by {furthest.angle:.0f} degrees, more than the {FAR} that look right: {guessed}; {seen}")
+
+
+def _write_maps(depth: str | None, normals: str | None, loaded: Loaded, turned: Photo, one: Any, overwrite: bool) -> None:
+    """Depth and normals of a head in the result."""
+    if depth is None and normals is None:
+        return
+    from visagist.photo.maps import depth_map, normal_map, save_map
+
+    near, pointing, there = loaded.recipe.maps(loaded.nets, turned.size, one.to)
+    for path, values in ((depth, depth_map(near, there)), (normals, normal_map(pointing, there))):
+        if path is not None:
+            save_map(path, values, turned.history, overwrite=overwrite)
 
 
 def _sheet(photo: Photo, views: Sequence[float], how: Mapping[str, Any], film: str | None, overwrite: bool) -> Photo:
@@ -202,20 +275,3 @@ def _around(pixels: Any, faces: Sequence[Face]) -> Any:
     x0, y0 = (max(0, int(min(b[i] for b in boxes) - 0.8 * reach)) for i in range(2))
     x1, y1 = (int(max(b[i] for b in boxes) + 0.8 * reach) + 1 for i in (2, 3))
     return pixels[y0:y1, x0:x1]
-
-
-def _files(mesh: str) -> tuple[str, str, str]:
-    """The surface, its material, its texture."""
-    stem = mesh[: -len(".obj")]
-    return mesh, stem + ".mtl", stem + ".png"
-
-
-def _write_mesh(path: str, mesh: Any, photo: Photo, overwrite: bool) -> None:
-    """Wavefront OBJ, MTL and the photo as PNG."""
-    from visagist.weights.card import write_atomically
-
-    surface, material, texture = _files(path)
-    photo.save(texture, overwrite=overwrite)
-    described = f"newmtl photo\nKa 1 1 1\nKd 1 1 1\nmap_Kd {os.path.basename(texture)}\n"
-    write_atomically(Path(material), described.encode())
-    write_atomically(Path(surface), mesh.obj("photo", os.path.basename(material)).encode())

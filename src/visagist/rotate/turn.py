@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +22,52 @@ from torch import Tensor, nn
 from visagist.errors import FaceError, TrainingError, UsageError
 from visagist.head import annotated, morphable
 from visagist.head.fit import Fit, annotated_points, fit, turn_of
-from visagist.head.mesh import Mesh
+from visagist.head.mesh import Mesh, normals
 from visagist.head.morphable import Morphable
+from visagist.head.render import rasterise
 from visagist.photo.face import Face, Pose
 from visagist.photo.photo import Photo
 from visagist.recipe import Item, Networks, Recipe, Run, Stage, Tools
-from visagist.rotate.carry import carried, carry
+from visagist.rotate.carry import carried, carry, taken_out, visible
 
 DOUBTFUL = 0.12  # error of a fit, in distances between the eyes, above which the points are no face's
 FURTHEST = 75.0  # degrees of yaw and of pitch that a head may be turned to
+KNOWN = 45.0  # degrees from the photo's pose beyond which much of the result is guessed
+BACKGROUNDS = ("mesh", "keep", "plain")
+PLAIN = 216  # grey level of a plain background
+MILLIMETRES = 10.0  # in a unit of the model
+
+
+@dataclass(frozen=True, eq=False)
+class Turned:
+    """How one head was turned.
+
+    found    the head in the photo
+    to       the head in the result
+    angle    degrees between the two views of it; tipping in the picture's plane does not count
+    visible  share of the skin in the result that the photo shows, 0..1
+    """
+
+    found: Fit
+    to: Fit
+    angle: float
+    visible: float
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether much of the result is guessed."""
+        return self.angle > KNOWN
+
+    def as_dict(self) -> dict[str, object]:
+        """Ready for JSON: the fit, and what became of it."""
+        to = {axis: round(value, 2) for axis, value in self.to.pose._asdict().items()}
+        told = {
+            "turned_to": to,
+            "angle": round(self.angle, 2),
+            "visible": round(self.visible, 3),
+            "extrapolated": self.extrapolated,
+        }
+        return {**self.found.as_dict(), **told}
 
 
 class Basis(nn.Module):
@@ -220,36 +258,77 @@ class MorphableTurn(Recipe):
             raise FaceError(f"no head fits the points (error {found.error:.2f})", code="no-fit", hint="is it a face in full view?")
         return found
 
+    def turns(
+        self,
+        nets: Mapping[str, nn.Module],
+        faces: Sequence[Face],
+        *,
+        pose: tuple[float | None, float | None, float | None] = (None, None, None),
+        turn: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        expression: Mapping[str, float] = MappingProxyType({}),
+    ) -> tuple[Turned, ...]:
+        """What `rotate` does with these faces, in their order; parameters and errors as there."""
+        model, made = self._model(nets), []
+        try:
+            change = model.expressed(expression)
+        except ValueError as error:
+            raise UsageError(str(error), code="no-expression", hint="there are " + ", ".join(self.names)) from None
+        for found in (self.fit_face(nets, face) for face in faces):
+            wanted = Pose(*(d + (now if a is None else a) for now, a, d in zip(found.pose, pose, turn, strict=True)))
+            if max(abs(wanted.yaw), abs(wanted.pitch)) > FURTHEST:
+                what = f"a head cannot be turned to yaw {wanted.yaw:.0f}, pitch {wanted.pitch:.0f}"
+                raise FaceError(what, code="too-far", hint=f"{FURTHEST:.0f} degrees of either are the most")
+            to = carried(model, found, turn_of(wanted), found.expression + change)
+            angle = float(np.rad2deg(np.arccos(np.clip(found.turn[2] @ to.turn[2], -1, 1))))
+            made.append(Turned(found, to, angle, visible(model, found, to.turn, to.expression)))
+        return tuple(made)
+
     def rotate(
         self,
         nets: Mapping[str, nn.Module],
         photo: Photo,
         faces: Sequence[Face],
         *,
-        pose: tuple[float | None, float | None, float | None] = (None, None, None),
-        turn: tuple[float, float, float] = (0.0, 0.0, 0.0),
-        expression: Mapping[str, float] = MappingProxyType({}),
+        background: str = "mesh",
+        **how: Any,
     ) -> np.ndarray:
         """The photo uint8 [H, W, 3] with the head of each face turned, the largest last.
 
-        pose        yaw, pitch, roll in degrees that heads get; None keeps the photo's
-        turn        degrees that are added to that
-        expression  weights of named expressions that are added to the photo's, about 0..1 ("mouthSmile": 0.6)
+        how: pose        yaw, pitch, roll in degrees that heads get; None keeps the photo's
+             turn        degrees that are added to that
+             expression  weights of named expressions that are added to the photo's, about 0..1 ("mouthSmile": 0.6)
+        background  "mesh": everything about the head moves along; "keep": faces are laid over the photo, whose own are filled in
+                    smoothly; "plain": over grey
 
-        FaceError as `fit_face`; "too-far" for a pose beyond 75 degrees of yaw or pitch; UsageError "no-expression".
+        FaceError as `fit_face`; "too-far" for a pose beyond 75 degrees of yaw or pitch; UsageError "no-expression", "usage".
         """
+        if background not in BACKGROUNDS:
+            raise UsageError(f"there is no background {background!r}", code="usage", hint="choose " + ", ".join(BACKGROUNDS))
         model, pixels = self._model(nets), photo.pixels
-        try:
-            change = model.expressed(expression)
-        except ValueError as error:
-            raise UsageError(str(error), code="no-expression", hint="there are " + ", ".join(self.names)) from None
-        for found in sorted((self.fit_face(nets, face) for face in faces), key=lambda one: one.scale):
-            wanted = Pose(*(d + (now if a is None else a) for now, a, d in zip(found.pose, pose, turn, strict=True)))
-            if max(abs(wanted.yaw), abs(wanted.pitch)) > FURTHEST:
-                what = f"a head cannot be turned to yaw {wanted.yaw:.0f}, pitch {wanted.pitch:.0f}"
-                raise FaceError(what, code="too-far", hint=f"{FURTHEST:.0f} degrees of either are the most")
-            pixels = carry(pixels, model, found, turn_of(wanted), found.expression + change)
-        return pixels
+        turned = sorted(self.turns(nets, faces, **how), key=lambda one: one.found.scale)
+        if background == "mesh":
+            for one in turned:
+                pixels = carry(pixels, model, one.found, one.to.turn, one.to.expression)
+            return pixels
+        ground = np.full_like(pixels, PLAIN) if background == "plain" else pixels
+        if background == "keep":
+            for one in turned:
+                ground = taken_out(ground, model, one.found)
+        for one in turned:
+            ground = carry(pixels, model, one.found, one.to.turn, one.to.expression, ground=ground)
+        return ground
+
+    def maps(self, nets: Mapping[str, nn.Module], size: tuple[int, int], there: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of a head in a picture of this size (height, width): depth in millimetres float32 [H, W], growing towards the viewer;
+        normals float32 [H, W, 3], x right, y up, z to the viewer; where they are known, bool [H, W]."""
+        model = self._model(nets)
+        vertices = model.shape(there.identity, there.expression)
+        seen = rasterise(there.placed(vertices), model.triangles, size)
+        up = (normals(vertices, model.triangles) @ there.turn.T) * (1, -1, -1)
+        pointing = seen.spread(up)
+        pointing /= np.maximum(np.linalg.norm(pointing, axis=2, keepdims=True), 1e-6)
+        near = np.where(seen.covered, -seen.depth * np.float32(MILLIMETRES / there.scale), np.float32(0))
+        return near, pointing, seen.covered
 
     def view(
         self, nets: Mapping[str, nn.Module], pixels: np.ndarray, found: Fit, pose: Pose, expression: np.ndarray
