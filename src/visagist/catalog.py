@@ -175,6 +175,12 @@ SYSTEMS: dict[str, System] = {
             variants=("", "head"),
         ),
         System(
+            name="texture",
+            verb="rotate",
+            paper="Blanz, Vetter: A Morphable Model for the Synthesis of 3D Faces. SIGGRAPH 1999: its texture vectors",
+            presets={"default": ("visagist.rotate.texture:FaceTexture", {})},
+        ),
+        System(
             name="embedding",
             verb="recognize",
             paper="own network; Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss. CVPR 2019",

@@ -144,8 +144,10 @@ class Bust:
     def rim(self) -> np.ndarray:
         """The vertices [R] at the lower rim of the shoulders, in order around the body."""
         edges = np.concatenate([self.model.triangles[:, [0, 1]], self.model.triangles[:, [1, 2]], self.model.triangles[:, [2, 0]]])
-        known = {(int(a), int(b)) for a, b in edges if min(a, b) > 9000}
-        after = {a: b for a, b in known if (b, a) not in known and self.model.mean[a, 1] < -12 and self.model.mean[b, 1] < -12}
+        count = len(self.model.mean)
+        there, back = edges[:, 0] * count + edges[:, 1], edges[:, 1] * count + edges[:, 0]
+        alone = edges[~np.isin(there, back)]  # of one triangle only
+        after = {int(a): int(b) for a, b in alone if self.model.mean[[a, b], 1].max() < -12}
         start = min(after)
         ring = [start]
         while after.get(ring[-1], start) != start and len(ring) <= len(after):

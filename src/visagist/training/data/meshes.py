@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from visagist.errors import UsageError
 from visagist.head.mesh import Mesh
 from visagist.photo.photo import Photo
 from visagist.recipe import Item
@@ -25,6 +26,7 @@ from visagist.training.data.tables import Offenders
 NEUTRAL = "generic_neutral_mesh.obj"
 LANDMARKS = "landmarks68.txt"
 MAX_BYTES = 2 << 30  # of an npz, unpacked
+MAX_TEXT = 256 << 20  # of an .obj that one face is read from
 # Vertices of the 68 points in meshes of the ICT model (USC Institute for Creative Technologies, MIT licence).
 ICT_LANDMARKS = (
     1225, 1888, 1052, 367, 1719, 1722, 2199, 1447, 966, 3661, 4390, 3927, 3924, 2608, 3272, 4088, 3443, 268, 493, 1914, 2044, 1401,
@@ -49,6 +51,28 @@ def read(path: Path, fold: str | None, offenders: Offenders) -> list[Item]:
     if found[0].suffix.lower() == ".npz":
         return [item for file in found for item in _packed(file, name, offenders)]
     return _objects(found, name, offenders)
+
+
+def one(path: Path) -> tuple[Mesh, np.ndarray]:
+    """The face of an .obj file and the vertices [68] of its points, from the `landmarks68.txt` beside it.
+
+    UsageError "bad-reference" that names the file.
+    """
+    beside = path.parent / LANDMARKS
+    about = path
+    try:
+        if path.stat().st_size > MAX_TEXT:
+            raise ValueError(f"it has more than {MAX_TEXT >> 20} MB")
+        mesh = Mesh.of_obj(path.read_text(encoding="utf-8", errors="replace"))
+        if not len(mesh.vertices) or not len(mesh.triangles):
+            raise ValueError("it has no vertices or no polygons")
+        about = beside
+        return mesh, _landmarks(np.array([int(word) for word in beside.read_text(encoding="utf-8").split()]), len(mesh.vertices))
+    except OSError as error:
+        hint = f"an .obj file needs a {LANDMARKS} beside it: the numbers, from 0, of its vertices at the 68 points"
+        raise UsageError(f"it cannot be read ({error.strerror})", code="bad-reference", path=about, hint=hint) from None
+    except ValueError as error:
+        raise UsageError(f"no face with 68 points: {error}", code="bad-reference", path=about) from None
 
 
 def _packed(file: Path, name: str, offenders: Offenders) -> list[Item]:

@@ -115,15 +115,21 @@ class View:
     ) -> View:
         """Somebody at some moment, the face box a part `fill` of a square picture, somewhere near its middle."""
         moment = Moment.drawn(rng, person, yaw=yaw, pitch=pitch)
+        part = float(rng.uniform(*fill))
+        centre = size * (0.5 + rng.uniform(-0.07, 0.07, 2))
+        return cls.at(person, moment, size, part, (float(centre[0]), float(centre[1])))
+
+    @classmethod
+    def at(cls, person: Person, moment: Moment, size: int, fill: float, centre: tuple[float, float]) -> View:
+        """This moment of somebody, the middle of the face box at `centre` and its longer side a part `fill` of the picture's."""
         bust = Bust.bundled()
         shape = bust.shape(person.identity, bust.model.expressed(moment.expression))
         marks = shape[outline_points(bust.narrow, shape, turn_of(moment.pose))]
         apart = float(np.linalg.norm(np.subtract(*(marks[eye].mean(0) for eye in EYES))))
         seen = _seen((marks + offsets(apart)).astype(np.float32), np.ones(68, np.float32), moment)
         x0, y0, x1, y1 = box_of_points(seen[:, :2])
-        scale = size * float(rng.uniform(*fill)) / max(x1 - x0, y1 - y0)
-        centre = size * (0.5 + rng.uniform(-0.07, 0.07, 2))
-        shift = centre - scale * np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+        scale = size * fill / max(x1 - x0, y1 - y0)
+        shift = np.array(centre) - scale * np.array([(x0 + x1) / 2, (y0 + y1) / 2])
         face = Face.of_points(seen[:, :2] * scale + shift, pose=moment.pose)
         return cls(person, moment, (size, size), scale, (float(shift[0]), float(shift[1])), face)
 
