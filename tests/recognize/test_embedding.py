@@ -138,9 +138,23 @@ def test_people_with_few_pictures_are_drawn_as_often(items: list[Item]) -> None:
     labels = [fair.compose(few, 0, rng).label for _ in range(1200)]
     assert np.bincount(labels).min() > 150  # of 200
     plain = dataclasses.replace(TINY, even=0.0)
-    assert plain.compose(few, 3, rng).name == few[3].name
-    assert plain.compose(few, len(few) - 1, rng).label == 0
+    assert {plain.compose(few, i, rng).name for i in range(len(few))} == {item.name for item in few}
     assert Album.of(few).names == [f"person{i:05}" for i in range(6)]
+
+
+def test_made_up_pictures_are_drawn_for_their_share(items: list[Item]) -> None:
+    views = [
+        dataclasses.replace(item, name=f"{item.name}_v{i}", facts={"shape": 1.0, "source": item.name})
+        for item in items
+        for i in "ab"
+    ]
+    rng = np.random.default_rng(0)
+    both = [*items, *views]
+    drawn = [TINY.compose(both, int(rng.integers(len(both))), rng) for _ in range(600)]
+    assert 0.42 < np.mean(["shape" in item.facts for item in drawn]) < 0.58
+    assert np.bincount([item.label or 0 for item in drawn]).min() > 60
+    assert all(item.label == int(str(item.person)[-1]) for item in drawn)
+    assert "shape" in TINY.compose(views, 5, rng).facts  # where there is nothing else
 
 
 def test_one_person_alone_can_not_be_learnt(items: list[Item]) -> None:

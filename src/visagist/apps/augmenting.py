@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from visagist.apps.options import Device, DeviceOption, Overwrite, Quiet, numbers
-from visagist.errors import FaceError, PhotoError, TrainingError, UsageError, VisagistError
+from visagist.errors import FaceError, PhotoError, TrainingError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from visagist.recipe import Item
-    from visagist.training.data.augmented import Folder
 
 ROOM = 2.0  # side of the square that is kept about a face, over the longer side of its points
 SHOWN = 6  # photos on a contact sheet, and views of each
@@ -55,6 +57,7 @@ def augment(
     overwrite: Overwrite = False,
     device: DeviceOption = Device.auto,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same pictures.")] = 0,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Processes that draw; the result is the same.")] = 1,
     quiet: Quiet = False,
 ) -> int:
     """Multiply pictures of people to learn from, with points that move along."""
@@ -78,20 +81,20 @@ def augment(
     if sheet is not None:
         _write_sheet(work, items, sheet, overwrite)
     target = Folder(place, {**asdict(settings), "size": size, "weights": work.weights}, overwrite=overwrite)
+    left = [(item, stem) for item, stem in items if source_of(item) not in target.done]
     made = failed = 0
-    with counting(len(items), quiet) as tell:
-        for number, (item, stem) in enumerate(items, 1):
-            if source_of(item) not in target.done:
-                try:
-                    made += _written(work, item, stem, target)
-                except (PhotoError, FaceError) as error:
-                    error.path = error.path or item.name
-                    complain(error)
-                    failed += 1
+    with counting(len(left), quiet) as tell:
+        for number, result in enumerate(_results(work, left, target.place, processes), 1):
+            if isinstance(result, Failure):
+                complain(result.error())
+                failed += 1
+            else:
+                target.add(result)
+                made += len(result)
             tell(number)
     if not quiet:
         there = f", {len(target.done)} photos were done before" if target.done else ""
-        print(f"{place}: {made} pictures of {len(items) - failed - len(target.done)} photos{there}, {failed} failed")
+        print(f"{place}: {made} pictures of {len(left) - failed} photos{there}, {failed} failed")
     return 0 if not failed else 1 if failed < len(items) else 3
 
 
@@ -179,39 +182,65 @@ def _person(item: Item) -> str:
     return str(item.person or item.facts.get("class") or PurePosixPath(item.name).stem)
 
 
-def _written(work: Work, item: Item, stem: str, target: Folder) -> int:
-    """Write what is made of one item; returns how many pictures."""
+@dataclass(frozen=True)
+class Failure:
+    """Why nothing was made of a photo; errors themselves do not travel between processes."""
+
+    what: str
+    code: str
+    path: str
+    hint: str
+
+    def error(self) -> FaceError:
+        return FaceError(self.what, code=self.code, path=self.path, hint=self.hint)
+
+
+Rows = list[tuple[dict[str, Any], "np.ndarray"]]
+
+
+def _results(work: Work, items: Sequence[tuple[Item, str]], place: Path, processes: int) -> Iterator[Rows | Failure]:
+    """What becomes of each item, in their order."""
+    given = repeat(work), [item for item, _ in items], [stem for _, stem in items], repeat(place)
+    if processes == 1:
+        yield from map(_made, *given)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        yield from pool.map(_made, *given, chunksize=4)
+
+
+def _made(work: Work, item: Item, stem: str, place: Path) -> Rows | Failure:
+    """The rows of what was made of one item."""
+    try:
+        return _written(work, item, stem, place)
+    except (PhotoError, FaceError) as error:
+        return Failure(error.what, error.code, error.path or item.name, error.hint)
+
+
+def _written(work: Work, item: Item, stem: str, place: Path) -> Rows:
+    """Write what is made of one item; the rows that tell of it."""
     from visagist.photo.photo import Photo, Step
     from visagist.training.data.augmented import columns_of
 
-    rows: list[tuple[Mapping[str, Any], np.ndarray]] = []
+    rows: Rows = []
     about = columns_of(item, _person(item))
-    (target.place / stem).parent.mkdir(parents=True, exist_ok=True)
+    (place / stem).parent.mkdir(parents=True, exist_ok=True)
     for variation, pixels, points in work.views(item):
         file = f"{stem}_{variation.name}.jpg"
         step = Step("augment", "morphable", work.weights, {**asdict(variation), "seed": work.settings.seed})
-        Photo.of(pixels, "JPEG").edited(pixels, step).save(target.place / file, overwrite=True)
+        Photo.of(pixels, "JPEG").edited(pixels, step).save(place / file, overwrite=True)
         height, width = pixels.shape[:2]
         rows.append(({**about, **asdict(variation), "file": file, "width": width, "height": height}, points))
-    target.add([({**cells, "of": len(rows)}, points) for cells, points in rows])
-    return len(rows)
+    return [({**cells, "of": len(rows)}, points) for cells, points in rows]
 
 
 def _tried(work: Work, items: Sequence[tuple[Item, str]], sheet: str | None, overwrite: bool) -> int:
     """Say how much would be made, by what is made of the first photos."""
-    from visagist.training.data.augmented import Folder
-
     with tempfile.TemporaryDirectory() as folder:
-        target = Folder(Path(folder) / "tried", {})
-        counts, errors = [], []
-        for item, stem in items[:SHOWN]:
-            try:
-                counts.append(_written(work, item, stem, target))
-            except (PhotoError, FaceError) as error:
-                errors.append(error)
-        size = sum(file.stat().st_size for file in target.place.rglob("*.jpg"))
+        tried = [_made(work, item, stem, Path(folder)) for item, stem in items[:SHOWN]]
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*.jpg"))
+    counts = [len(result) for result in tried if not isinstance(result, Failure)]
     if not counts:
-        raise _all_failed(errors)
+        raise next(result.error() for result in tried if isinstance(result, Failure))
     share = len(counts) / min(SHOWN, len(items))
     pictures = round(len(items) * share * sum(counts) / len(counts))
     print(f"about {pictures} pictures of {len(items)} photos, {pictures * size / sum(counts) / 1e6:.1f} MB; nothing was written")
@@ -227,25 +256,21 @@ def _write_sheet(work: Work, items: Sequence[tuple[Item, str]], path: str, overw
 
     tiles: list[Any] = []
     captions: list[str] = []
-    rows, errors = 0, []
+    error: PhotoError | FaceError | None = None
     for item, _ in items:
         try:
             views = list(work.views(item))
             tiles.append(work.cut(item)[0])
-        except (PhotoError, FaceError) as error:
-            errors.append(error)
+        except (PhotoError, FaceError) as failed:
+            error = failed
             continue
         captions.append(PurePosixPath(item.name).stem)
         shown = [views[i * len(views) // SHOWN] for i in range(SHOWN)]
         tiles += [pixels for _, pixels, _ in shown]
         captions += [variation.name for variation, _, _ in shown]
-        if (rows := rows + 1) == SHOWN:
+        if len(tiles) == SHOWN * (SHOWN + 1):
             break
-    if not tiles:
-        raise _all_failed(errors)
+    if error is not None and not tiles:
+        raise error
     pixels = draw.sheet(tiles, captions, columns=SHOWN + 1, cell=(200, 200))
     Photo.of(pixels).edited(pixels, Step("augment", "morphable", work.weights)).save(path, overwrite=overwrite)
-
-
-def _all_failed(errors: Sequence[VisagistError]) -> VisagistError:
-    return errors[0]

@@ -182,16 +182,19 @@ def face_of(item: Item) -> Face | None:
 
 
 class Album:
-    """Items by person: `people` are the items' numbers for each person, by name; `labels` the number of each item's person."""
+    """Items by person: `labels` are the numbers of their people in the order of `names`; `people`, of photographs and of what was
+    made out of them (`augment.py`), the numbers of the items of each person who has any."""
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.items = items
         names = [person_of(item) for item in items]
         self.names = sorted(set(names))
-        self.people: list[list[int]] = [[] for _ in self.names]
         self.labels = np.searchsorted(self.names, names)
+        kinds: tuple[dict[int, list[int]], ...] = ({}, {})
         for index, label in enumerate(self.labels.tolist()):
-            self.people[label].append(index)
+            kinds["shape" in items[index].facts].setdefault(label, []).append(index)
+        self.people = [list(kind.values()) for kind in kinds]
+        self.all = [[index for own in kind.values() for index in own] for kind in kinds]
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> Album:
@@ -226,6 +229,7 @@ class Embedding(Recipe):
     margin: float = 0.3  # m: radians that the right person must be nearer; 0: plain softmax
     plain: float = 0.2  # part of the training without a margin
     even: float = 0.5  # part of the examples for which the person is drawn first; the others are drawn picture by picture
+    renders: float = 0.5  # part of the examples that are pictures made by `visagist augment`, where there are any
     roll: float = 10.0  # largest turn of the window in degrees
     larger: float = 0.1  # largest change of its size, as a factor exp(+-larger)
     shift: float = 0.04  # largest shift in window sides
@@ -285,11 +289,15 @@ class Embedding(Recipe):
         return [i for i in items if person_of(i) not in held], [i for i in items if person_of(i) in held]
 
     def compose(self, items: Sequence[Item], index: int, rng: np.random.Generator) -> Item:
-        """The item of this number, or for some (`even`) one of a person drawn from all people alike; labelled by its person."""
+        """An item labelled by its person. Made-up pictures are drawn for their share of the examples (`renders`), and for some
+        (`even`) the person is drawn first, all people alike."""
         album = Album.of(items)
+        kind = int(rng.random() < self.renders) if all(album.all) else int(not album.all[0])
         if rng.random() < self.even:
-            own = album.people[int(rng.integers(len(album.people)))]
+            own = album.people[kind][int(rng.integers(len(album.people[kind])))]
             index = own[int(rng.integers(len(own)))]
+        else:
+            index = album.all[kind][index % len(album.all[kind])]
         return replace(items[index], label=int(album.labels[index]))
 
     def example(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -356,6 +364,16 @@ class Embedding(Recipe):
     def measure(self, nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools) -> dict[str, float]:
         """What `metrics.people` tells of the vectors of these pictures, and n_not_found: pictures in which the finder does not see
         the face that is labelled; there the labelled points serve. Without a finder they always do."""
+        vectors, known, yaws, missed = self.looked_at(nets, items, tools)
+        names, clips = [person_of(item) for item in known], [clip_of(item) for item in known]
+        figures: dict[str, float] = tools.metrics.people(vectors, names, clips, yaws)
+        return {**figures, "n_not_found": float(missed)}
+
+    def looked_at(
+        self, nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools
+    ) -> tuple[np.ndarray, list[Item], np.ndarray, int]:
+        """Unit vectors [N, D] of the people in items, the N items in which there is a face, the yaws of their heads (NaN: unknown),
+        and in how many the finder did not see it."""
         found, known, yaws, missed = [], [], [], 0
         windows: list[np.ndarray] = []
         for item in items:
@@ -369,10 +387,7 @@ class Embedding(Recipe):
             if len(windows) == AT_ONCE:
                 found.append(self.vectors(nets["embedding"], windows))
                 windows = []
-        vectors = np.concatenate([*found, self.vectors(nets["embedding"], windows)])
-        names, clips = [person_of(item) for item in known], [clip_of(item) for item in known]
-        figures: dict[str, float] = tools.metrics.people(vectors, names, clips, np.array(yaws))
-        return {**figures, "n_not_found": float(missed)}
+        return np.concatenate([*found, self.vectors(nets["embedding"], windows)]), known, np.array(yaws), missed
 
     def _seen(self, item: Item, photo: Photo, tools: Tools) -> tuple[Face | None, bool]:
         """The person's face as the finder sees it, else as it is labelled; and whether the finder saw it (True without one)."""
