@@ -82,10 +82,15 @@ def test_the_same_again_and_after_a_stop(people: Path, monkeypatch: pytest.Monke
     csv.write_text(csv.read_text() + csv.read_text().splitlines()[1].replace("_s", "_x")[:90])  # cut off in the middle of a row
     assert call("people", "-o", "stopped", *FEW).exit_code == 0
     assert contents(Path("stopped")) == contents(Path("straight"))
-    assert call("people", "-o", "two", *FEW, "--processes", "2").exit_code == 0
-    assert contents(Path("two")) == contents(Path("straight"))
     assert call("people", "-o", "other", *FEW, "--seed", "1").exit_code == 0
     assert contents(Path("other")).keys() != contents(Path("straight")).keys()
+
+
+@pytest.mark.long
+def test_several_processes_make_the_same(people: Path) -> None:
+    assert call("people", "-o", "one", *FEW).exit_code == 0
+    assert call("people", "-o", "two", *FEW, "--processes", "2").exit_code == 0
+    assert contents(Path("two")) == contents(Path("one"))
 
 
 def test_other_settings_are_not_mixed_in(people: Path) -> None:
