@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from visagist import catalog
 from visagist.errors import FaceError, TrainingError, UsageError
+from visagist.head import mesh
 from visagist.head.fit import Fit, annotated_points, turn_of
 from visagist.head.render import rasterise
 from visagist.photo.face import Face, Pose
 from visagist.photo.photo import Photo
 from visagist.recipe import Item, Networks, Run, Tools
 from visagist.rotate.carry import carry
-from visagist.rotate.turn import Basis, MorphableTurn
+from visagist.rotate.inner import Inner, opened
+from visagist.rotate.turn import PLAIN, Basis, MorphableTurn
 from visagist.training.data.readers import read
 from visagist.training.loop import train
 
@@ -154,6 +159,107 @@ def test_a_face_cut_by_the_border_and_one_outside(learnt: tuple[MorphableTurn, N
     assert np.array_equal(carry(pixels, model, gone, turn_of(Pose(20, 0, 0)), np.zeros(3)), pixels)
 
 
+@pytest.mark.parametrize("background", ["plain", "keep"])
+def test_backgrounds(learnt: tuple[MorphableTurn, Networks], background: str) -> None:
+    """plain: nothing but the face is left; keep: the photo as it is, without the old face."""
+    recipe, nets = learnt
+    pixels, fit = rendered(recipe, nets, Pose(0, 0, 0))
+    face = face_of(recipe, nets, fit)
+    out = recipe.rotate(nets, Photo.of(pixels), [face], turn=(20, 0, 0), background=background)
+    (turned,) = recipe.turns(nets, [face], turn=(20, 0, 0))
+    *_, there = recipe.maps(nets, SIZE, turned.to)
+    around = cv2.dilate(there.astype(np.uint8), np.ones((9, 9))) == 0
+    grey = PLAIN if background == "plain" else 60
+    assert np.abs(out[around].astype(int) - grey).max() <= 1
+    moved = recipe.rotate(nets, Photo.of(pixels), [face], turn=(20, 0, 0))
+    inside = cv2.erode(there.astype(np.uint8), np.ones((9, 9))) > 0
+    assert np.abs(out[inside].astype(int) - moved[inside]).max() <= 1
+    with pytest.raises(UsageError, match="no background"):
+        recipe.rotate(nets, Photo.of(pixels), [face], background="sea")
+
+
+def test_what_is_said_of_a_turn(learnt: tuple[MorphableTurn, Networks]) -> None:
+    recipe, nets = learnt
+    _, fit = rendered(recipe, nets, Pose(40, 0, 0))
+    face = face_of(recipe, nets, fit)
+    still, near, far = (recipe.turns(nets, [face], turn=(-by, 0, 30))[0] for by in (0, 25, 60))
+    assert still.angle < 1e-3 and abs(near.angle - 25) < 1.5 and abs(far.angle - 60) < 2  # tipping does not count
+    assert not near.extrapolated and far.extrapolated and still.visible > 0.95 > near.visible > far.visible > 0.3
+    told = far.as_dict()
+    assert json.loads(json.dumps(told)) == told and told["extrapolated"] is True and told["turned_to"] != told["pose"]
+
+
+def test_maps_of_a_head(learnt: tuple[MorphableTurn, Networks]) -> None:
+    """Millimetres towards the viewer, and normals that are the slopes of that depth."""
+    recipe, nets = learnt
+    _, fit = rendered(recipe, nets, Pose(0, 0, 0))
+    near, pointing, there = recipe.maps(nets, SIZE, fit)
+    inside = cv2.erode(there.astype(np.uint8), np.ones((15, 15))) > 0
+    step = 10 / fit.scale  # millimetres in a pixel
+    down, right = np.gradient(near / step)
+    slopes = np.stack([-right, down, np.ones_like(near)], axis=2)
+    slopes /= np.linalg.norm(slopes, axis=2, keepdims=True)
+    assert np.median((slopes * pointing).sum(2)[inside]) > 0.99
+    assert np.allclose(np.linalg.norm(pointing[there], axis=1), 1, atol=1e-4)
+
+
+def test_hidden_skin_is_lent_by_the_other_cheek(learnt: tuple[MorphableTurn, Networks]) -> None:
+    """A photo that shows one side only, painted alike on both: lent skin is closer to the truth than stretched skin."""
+    recipe, nets = learnt
+    model = recipe.model(nets)
+
+    def painted(pose: Pose) -> tuple[np.ndarray, Fit, np.ndarray]:
+        _, fit = rendered(recipe, nets, pose)
+        seen = rasterise(fit.placed(model.mean), model.triangles, SIZE)
+        paint = 128 + 100 * np.sin(np.abs(model.mean) * (0.9, 0.8, 0.7))
+        pixels = np.full((*SIZE, 3), 60, np.uint8)
+        pixels[seen.covered] = np.rint(seen.spread(paint)[seen.covered])
+        return pixels, fit, seen.covered
+
+    before, fit, _ = painted(Pose(40, 0, 0))
+    truth, there, covered = painted(Pose(-30, 0, 0))
+    now, then = fit.placed(model.mean), there.placed(model.mean)
+    facing = -(mesh.normals(model.mean, model.triangles) @ fit.turn[2])
+    drawn = (rasterise(placed, model.triangles, SIZE) for placed in (now, then))
+    inner = Inner(model, now, facing, *drawn, model.apart * fit.scale)
+
+    def moved(where: np.ndarray) -> np.ndarray:
+        at = (where - 0.5).astype(np.float32)
+        return cv2.remap(before, at[..., 0], at[..., 1], cv2.INTER_LINEAR).astype(np.float32)
+
+    stretched = moved(inner.places())
+    lent = inner.mirrored(stretched, moved)
+    changed = (np.abs(lent - stretched).max(2) > 1) & covered
+    assert changed.sum() > 0.1 * covered.sum() and not changed[cv2.erode(inner.known.astype(np.uint8), np.ones((25, 25))) > 0].any()
+    off, was = (np.abs(layer[changed] - truth[changed]).mean() for layer in (lent, stretched))
+    assert off < 0.5 * was
+    assert np.abs(inner.softened(stretched) - stretched)[inner.known].max() < 1e-3
+
+
+def test_an_opened_mouth_is_dark_inside(learnt: tuple[MorphableTurn, Networks]) -> None:
+    """Only where lips part that were closed, and only between them."""
+    model = learnt[0].model(learnt[1])
+    around = np.deg2rad(180 - 45 * np.arange(8))  # corner, upper lip, corner, lower lip
+    places = np.stack([2.5 * np.cos(around), 1.5 * np.sin(around) - 4], axis=1)
+    rim = np.array([np.square(model.mean[:, :2] - place).sum(1).argmin() for place in places])
+    model, shut = replace(model, landmarks=np.concatenate([model.landmarks[:60], rim])), model.mean.astype(float)
+    shut[rim[[1, 2, 3]]] = shut[rim[[7, 6, 5]]]
+    wide = shut.copy()
+    wide[rim[[5, 6, 7]], 1] -= 0.3 * model.apart
+    placed = wide * (10.0, -10.0, -10.0) + (100, 100, 0)
+    reach = np.abs(placed[rim, :2] - placed[rim, :2].mean(0)).max() + 5
+    keep = (np.abs(placed[model.triangles].mean(1)[:, :2] - placed[rim, :2].mean(0)).max(1)) > reach  # a face with a hole
+    target = rasterise(placed, model.triangles[keep], (240, 200))
+    layer = np.full((240, 200, 3), 200, np.float32)
+    out = opened(layer, model, shut, wide, placed, target)
+    dark = out[..., 0] < 100
+    (x0, y0), (x1, y1) = placed[rim, :2].min(0), placed[rim, :2].max(0)
+    ys, xs = np.nonzero(dark)
+    assert dark.sum() > 20 and xs.min() >= x0 - 1 and xs.max() <= x1 + 1 and ys.min() >= y0 - 1 and ys.max() <= y1 + 1
+    assert opened(layer, model, wide, wide, placed, target) is layer
+    assert opened(layer, model, wide, shut, placed, target) is layer
+
+
 def test_an_expression_moves_the_mouth_only(learnt: tuple[MorphableTurn, Networks]) -> None:
     recipe, nets = learnt
     pixels, fit = rendered(recipe, nets, Pose(0, 0, 0))
@@ -165,10 +271,10 @@ def test_an_expression_moves_the_mouth_only(learnt: tuple[MorphableTurn, Network
 def test_the_mesh_lies_on_the_photo(learnt: tuple[MorphableTurn, Networks]) -> None:
     recipe, nets = learnt
     pixels, fit = rendered(recipe, nets, Pose(0, 0, 0))
-    mesh = recipe.mesh(nets, Photo.of(pixels), face_of(recipe, nets, fit))
-    assert mesh.uv is not None and mesh.vertices.shape == (1681, 3) and len(mesh.triangles) == 3200
+    made = recipe.mesh(nets, Photo.of(pixels), face_of(recipe, nets, fit))
+    assert made.uv is not None and made.vertices.shape == (1681, 3) and len(made.triangles) == 3200
     seen = fit.placed(recipe._model(nets).mean)[:, :2] / (SIZE[1], SIZE[0])
-    assert np.abs(mesh.uv - np.stack([seen[:, 0], 1 - seen[:, 1]], 1)).max() < 0.02
+    assert np.abs(made.uv - np.stack([seen[:, 0], 1 - seen[:, 1]], 1)).max() < 0.02
 
 
 def test_what_cannot_be_turned(learnt: tuple[MorphableTurn, Networks]) -> None:

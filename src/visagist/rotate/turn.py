@@ -258,30 +258,32 @@ class MorphableTurn(Recipe):
             raise FaceError(f"no head fits the points (error {found.error:.2f})", code="no-fit", hint="is it a face in full view?")
         return found
 
-    def turns(
+    def turned(
         self,
-        nets: Mapping[str, nn.Module],
-        faces: Sequence[Face],
+        model: Morphable,
+        found: Fit,
         *,
         pose: tuple[float | None, float | None, float | None] = (None, None, None),
         turn: tuple[float, float, float] = (0.0, 0.0, 0.0),
         expression: Mapping[str, float] = MappingProxyType({}),
-    ) -> tuple[Turned, ...]:
-        """What `rotate` does with these faces, in their order; parameters and errors as there."""
-        model, made = self._model(nets), []
+    ) -> Turned:
+        """What becomes of a head of this model that was found so; parameters and errors as `rotate`."""
         try:
             change = model.expressed(expression)
         except ValueError as error:
             raise UsageError(str(error), code="no-expression", hint="there are " + ", ".join(self.names)) from None
-        for found in (self.fit_face(nets, face) for face in faces):
-            wanted = Pose(*(d + (now if a is None else a) for now, a, d in zip(found.pose, pose, turn, strict=True)))
-            if max(abs(wanted.yaw), abs(wanted.pitch)) > FURTHEST:
-                what = f"a head cannot be turned to yaw {wanted.yaw:.0f}, pitch {wanted.pitch:.0f}"
-                raise FaceError(what, code="too-far", hint=f"{FURTHEST:.0f} degrees of either are the most")
-            to = carried(model, found, turn_of(wanted), found.expression + change)
-            angle = float(np.rad2deg(np.arccos(np.clip(found.turn[2] @ to.turn[2], -1, 1))))
-            made.append(Turned(found, to, angle, visible(model, found, to.turn, to.expression)))
-        return tuple(made)
+        wanted = Pose(*(d + (now if a is None else a) for now, a, d in zip(found.pose, pose, turn, strict=True)))
+        if max(abs(wanted.yaw), abs(wanted.pitch)) > FURTHEST:
+            what = f"a head cannot be turned to yaw {wanted.yaw:.0f}, pitch {wanted.pitch:.0f}"
+            raise FaceError(what, code="too-far", hint=f"{FURTHEST:.0f} degrees of either are the most")
+        to = carried(model, found, turn_of(wanted), found.expression + change)
+        angle = float(np.rad2deg(np.arccos(np.clip(found.turn[2] @ to.turn[2], -1, 1))))
+        return Turned(found, to, angle, visible(model, found, to.turn, to.expression))
+
+    def turns(self, nets: Mapping[str, nn.Module], faces: Sequence[Face], **how: Any) -> tuple[Turned, ...]:
+        """What `rotate` does with these faces, in their order; parameters and errors as there."""
+        model = self._model(nets)
+        return tuple(self.turned(model, self.fit_face(nets, face), **how) for face in faces)
 
     def rotate(
         self,
