@@ -23,7 +23,7 @@ from visagist.head.morphable import EYES, Morphable
 from visagist.head.render import Raster, harmonic
 
 DEEP = 0.09  # by so much, in distances between the eyes, a place may lie behind what is seen there and still count as seen
-GRAZING = 0.25  # cosine to the view below which skin is too foreshortened to be copied
+GRAZING = 0.33  # cosine to the view below which skin is too foreshortened to be copied
 LACKING = 0.01  # share of the face that must be hidden before the other cheek is asked
 SOFT = 0.06  # stretched skin is blurred by so much, beginning so far from where it is seen, in distances between the eyes
 SEAM = 0.12  # width of the band along which both cheeks are compared, in distances between the eyes
