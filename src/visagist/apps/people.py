@@ -18,6 +18,10 @@ def people(
     yaw: Annotated[float, typer.Option("--yaw", min=0, max=90, help="Heads are turned up to so many degrees.")] = 90.0,
     pitch: Annotated[float, typer.Option("--pitch", min=0, max=60, help="And nod up to so many.")] = 30.0,
     masks: Annotated[bool, typer.Option("--masks", help="Also write what each pixel shows, as numbers, into kinds/.")] = False,
+    learnt: Annotated[
+        float,
+        typer.Option("--learnt", min=0, max=1, help="Share of people with skin learnt from photographs instead of painted skin."),
+    ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same people.")] = 0,
     processes: Annotated[int, typer.Option("--processes", min=1, help="Processes that draw; the result is the same.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the people of other settings in FOLDER.")] = False,
@@ -27,7 +31,7 @@ def people(
     from visagist.apps.report import counting
     from visagist.training.data.rendered_folder import TABLE, Settings, write
 
-    settings = Settings(count, persons, size, yaw, pitch, seed, masks)
+    settings = Settings(count, persons, size, yaw, pitch, seed, masks, learnt)
     with counting(count, quiet) as tell:
         for done in write(Path(folder), settings, processes=processes, overwrite=overwrite):
             tell(done)

@@ -188,3 +188,14 @@ def test_a_stopped_folder_is_continued_and_no_other_is_touched(tmp_path: Path) -
     with pytest.raises(OutputError) as raised:
         list(write(tmp_path / "mine" / "letter.txt", SMALL))
     assert raised.value.code in ("unwritable", "exists")
+
+
+def test_learnt_skin_changes_the_skin_alone() -> None:
+    painted, learnt = (rendered.view(4, 2, size=80, yaw=20, learnt=share) for share in (0.0, 1.0))
+    assert np.array_equal(painted.face.points, learnt.face.points)  # type: ignore[arg-type]
+    assert painted.facts() == learnt.facts()
+    (first, kind), (second, other) = painted.drawn(), learnt.drawn()
+    assert (kind == other).mean() > 0.995
+    off = np.abs(first.astype(int) - second).max(2)
+    assert off[kind == KIND["skin"]].mean() > 10
+    assert off[kind == KIND["background"]].max() == 0

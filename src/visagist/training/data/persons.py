@@ -80,6 +80,7 @@ class Person:
     pattern: str = "plain"
     broad: float = 1.0
     seed: int = 0  # of strokes, freckles and noise
+    texture: np.ndarray | None = None  # coefficients of the bundled texture, whose skin this is then; None: painted skin
 
     @classmethod
     def drawn(cls, rng: np.random.Generator, identities: int = 32) -> Person:

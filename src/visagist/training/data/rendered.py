@@ -1,5 +1,5 @@
 """Rendered people: heads of our own morphable model with procedural skin, hair, glasses and clothes, in any light, turned as far as
-a profile; exact boxes, 68 points, poses and masks. No photograph of anybody is involved.
+a profile; exact boxes, 68 points, poses and masks. No photograph of anybody is involved, unless `learnt` skin is asked for.
 
     rendered.items(100, seed=0)         like `made_up.items`: pictures drawn on first use, labels known before
     picture, face, kind = rendered.portrait(np.random.default_rng(0), 256)
@@ -14,8 +14,8 @@ they do in labelled photographs. All stand where annotators set them (`head.anno
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
@@ -25,14 +25,16 @@ from visagist.head.fit import outline_points, turn_of
 from visagist.head.mesh import normals
 from visagist.head.morphable import EYES
 from visagist.head.render import rasterise
+from visagist.head.texture import Texture
 from visagist.photo.face import Face, Pose, box_of_points
 from visagist.recipe import Item
 from visagist.training.data.backdrops import backdrop
-from visagist.training.data.bust import BODY, EYE, FRAME, HAIR, MOUTH, SKIN, Bust, Surface, joined
+from visagist.training.data.bust import BODY, EYE, EYEBALL, FACE, FRAME, HAIR, MOUTH, SKIN, Bust, Surface, joined
 from visagist.training.data.complexion import Chart, clothed, grain
 from visagist.training.data.made_up import Drawing
-from visagist.training.data.persons import Light, Moment, Person
+from visagist.training.data.persons import Light, Moment, Person, linear
 from visagist.training.data.wardrobe import grown, long_hair, spectacles
+from visagist.weights import store
 
 NECK = np.array([0.0, -8.0, -1.0])  # about which head and shoulders turn against each other
 FURTHEST = 55.0  # degrees that a neck turns
@@ -55,18 +57,20 @@ def items(
     yaw: float = 90.0,
     pitch: float = 30.0,
     fill: tuple[float, float] = (0.42, 0.72),
+    learnt: float = 0.0,
 ) -> list[Item]:
     """Pictures of rendered people, one each, with their points, poses and facts as in a data set.
 
     people      how many different persons there are; None: every picture shows another
     yaw, pitch  furthest turn and nod in degrees
     fill        longer side of the face box over the picture's side, from and to
+    learnt      share of the people whose skin is of the bundled texture, which is learnt from photographs
     The same seed gives the same pictures, of which the first ones do not depend on `count`. targets["kind"] is the picture of
     classes.
     """
     made = []
     for index in range(count):
-        one = view(index, seed, size=size, people=people, yaw=yaw, pitch=pitch, fill=fill)
+        one = view(index, seed, size=size, people=people, yaw=yaw, pitch=pitch, fill=fill, learnt=learnt)
         who = f"person{index if people is None else index % people:05}"
         facts = {**one.facts(), "set": "rendered"}
         targets = {"kind": Drawing(one.kinds)}
@@ -83,10 +87,11 @@ def view(
     yaw: float = 90.0,
     pitch: float = 30.0,
     fill: tuple[float, float] = (0.42, 0.72),
+    learnt: float = 0.0,
 ) -> View:
     """Picture number `index` of `items` with the same settings."""
     who = index if people is None else index % people
-    person = _person(seed, who)
+    person = _person(seed, who, learnt)
     return View.of(person, np.random.default_rng((seed, 6 << 20, index)), size, yaw=yaw, pitch=pitch, fill=fill)
 
 
@@ -206,6 +211,15 @@ class View:
         person = self.person
         detail = float(np.clip(round(self.scale * 2.0), 4, 12))
         albedo, kind = _chart(person, detail).at(place)
+        if person.texture is not None:
+            inner = np.flatnonzero((corners < FACE).all(1) & np.isin(kind, (1, 2, 3)))
+            at, share = corners[inner], weights[inner]
+            cover = np.einsum("pi,pi->p", share, bust.inwards[at])[:, None]
+            skin = np.einsum("pi,pic->pc", share, _learnt(person)[at])
+            eyes = np.abs(np.abs(place[inner, 0]) - EYEBALL[0]) < 2.2  # lashes and folds are painted: the texture has none
+            eyes &= np.abs(place[inner, 1] - EYEBALL[1]) < 1.3
+            drawn = np.clip(albedo[inner] / np.asarray(person.skin, np.float32), 0.15, 1) ** np.where(eyes, 0.8, 0.0)[:, None]
+            albedo[inner] += cover * (skin * drawn - albedo[inner])
         ears = (weights * np.concatenate([bust.ear, np.zeros(1, np.float32)])[np.minimum(corners, len(bust.ear))]).sum(1)
         bare = (ears > 0.5) & np.isin(part, (SKIN,)) & (kind == 4)
         albedo[bare], kind[bare] = np.asarray(person.skin) * (1.08, 0.88, 0.86), 1
@@ -288,8 +302,30 @@ class View:
 
 
 @lru_cache(maxsize=8)
-def _person(seed: int, who: int) -> Person:
-    return Person.drawn(np.random.default_rng((seed, 5 << 20, who)))
+def _person(seed: int, who: int, learnt: float) -> Person:
+    person = Person.drawn(np.random.default_rng((seed, 5 << 20, who)))
+    rng = np.random.default_rng((seed, 7 << 20, who))
+    if rng.random() >= learnt:
+        return person
+    skin = _skin()
+    coefficients = np.clip(rng.standard_normal(len(skin.basis)), -2, 2)
+    rim = skin.colours(coefficients)[Bust.bundled().inwards < 0.5]
+    red, green, blue = (float(v) for v in linear(rim.mean(0)))
+    return replace(person, texture=coefficients, skin=(red, green, blue), moles=0, freckles=0.0)
+
+
+@cache
+def _skin() -> Texture:
+    """The bundled texture. WeightsError when it is damaged."""
+    tensors, _ = store.read(store.path("texture"))
+    return Texture(tensors["skin.mean"].numpy().reshape(-1, 3), tensors["skin.basis"].numpy())
+
+
+@lru_cache(maxsize=8)
+def _learnt(person: Person) -> np.ndarray:
+    """Albedo float32 [N, 3] of each vertex of the narrow face."""
+    assert person.texture is not None
+    return linear(_skin().colours(person.texture)).astype(np.float32)
 
 
 @lru_cache(maxsize=8)

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,14 +44,19 @@ class Settings:
     pitch: float = 30.0
     seed: int = 0
     masks: bool = False
+    learnt: float = 0.0
 
     def items(self) -> list[Item]:
         """The pictures, to be drawn on first use."""
-        return rendered.items(self.count, self.seed, size=self.size, people=self.people, yaw=self.yaw, pitch=self.pitch)
+        return rendered.items(self.count, self.seed, **self._shown)
 
     def view(self, index: int) -> rendered.View:
         """One of them."""
-        return rendered.view(index, self.seed, size=self.size, people=self.people, yaw=self.yaw, pitch=self.pitch)
+        return rendered.view(index, self.seed, **self._shown)
+
+    @property
+    def _shown(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("size", "people", "yaw", "pitch", "learnt")}
 
     def name(self, index: int) -> str:
         """Its file."""
@@ -78,8 +84,8 @@ def _write(folder: Path, settings: Settings, processes: int, overwrite: bool) ->
     listed = folder / SETTINGS
     if listed.is_file() and not overwrite:
         try:
-            same = json.loads(listed.read_text(encoding="utf-8")) == wanted
-        except ValueError:
+            same = {**asdict(Settings()), **json.loads(listed.read_text(encoding="utf-8"))} == wanted
+        except (ValueError, TypeError):
             same = False
         if not same:
             hint = "name another folder, or give the settings of its people.json; --overwrite replaces its pictures"
