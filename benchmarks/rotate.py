@@ -1,10 +1,12 @@
 """Measure turned heads: `python benchmarks/rotate.py --data ../data/portraits ../data/faces [--count 60]`, without data times only.
 
-Time     one view of a 512 px photo, and its parts (medians, processor time)
-Turned   near-frontal faces turned by +-10, 20 and 30 degrees, their points found anew and fitted: by how much did the yaw change?
-Zero     mean difference of the photo turned by nothing, in levels
+Time      one view of a 512 px photo, and its parts (medians, processor time)
+Turned    near-frontal faces turned by +-20 degrees (--by), their points found anew and fitted: by how much did the yaw change?
+Identity  with --identity: how `visagist recognize` (--identity MODEL) likes the turned face to the photo's, by angle
+Zero      mean difference of the photo turned by nothing, in levels
 
-Faces come from `visagist detect`, points from `landmarks`; photos are shrunk to 640 pixels. --sheet FILE draws the worst.
+One picture of each person; faces come from `visagist detect`, points from `landmarks`; photos shrunk to 640 pixels. --sheet FILE
+draws the results.
 """
 
 from __future__ import annotations
@@ -37,10 +39,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--by", type=float, nargs="*", default=[20.0, -20.0])
     parser.add_argument("--sheet")
+    parser.add_argument("--identity", metavar="MODEL", nargs="?", const="embedding")
     given = parser.parse_args()
     print(json.dumps(times()))
     if given.data:
-        turned(read(given.data, fold="dev"), given.count, given.by, given.sheet)
+        turned(read(given.data, fold="dev"), given.count, given.by, given.sheet, given.identity)
 
 
 def times() -> dict[str, float]:
@@ -71,14 +74,17 @@ def _median(do: Callable[[], object]) -> float:
     return round(1000 * statistics.median(taken), 1)
 
 
-def turned(items: Sequence, count: int, by: Sequence[float], sheet_to: str | None) -> None:
+def turned(items: Sequence, count: int, by: Sequence[float], sheet_to: str | None, identity: str | None) -> None:
     """Prints one JSON object for each angle."""
     loaded = catalog.load("morphable")
     order = np.random.default_rng(0).permutation(len(items))
-    frontal = []
+    frontal: list = []
+    seen: set[str] = set()
     for index in order:
         if len(frontal) == count:
             break
+        if items[index].person in seen:
+            continue
         pixels = items[index].photo.pixels
         scale = min(1.0, LONGEST / max(pixels.shape[:2]))
         if scale < 1:
@@ -91,10 +97,11 @@ def turned(items: Sequence, count: int, by: Sequence[float], sheet_to: str | Non
             continue
         if abs(found.pose.yaw) < FRONTAL:
             frontal.append((items[index], photo, face, found))
+            seen.add(items[index].person)
     zero = [np.abs(api.rotate(p, turn=(0, 0, 0), faces=(f,)).pixels.astype(int) - p.pixels).mean() for _, p, f, _ in frontal[:5]]
     print(json.dumps({"zero": float(np.mean(zero)), "n": len(zero)}))
     for angle in by:
-        changes, tiles, captions = [], [], []
+        changes, tiles, captions, scores = [], [], [], []
         for _, photo, face, found in frontal:
             made = api.rotate(photo, turn=(angle, 0, 0), faces=(face,))
             try:
@@ -103,12 +110,16 @@ def turned(items: Sequence, count: int, by: Sequence[float], sheet_to: str | Non
             except VisagistError:
                 change = float("nan")
             changes.append(change)
+            if identity:
+                scores.append(api.recognize(photo, made, face="largest", model=identity, min_score=0.0).score)
             tiles.append(_around(made.pixels, face.box))
             captions.append(f"{change:+.1f}")
         good = [abs(change - angle) <= 4 for change in changes]
         people = [str(item.person) for item, *_ in frontal]
         told = {"turned": angle, "within_4": float(np.mean(good)), "interval": _interval(good, people), "n": len(good)}
         told |= {"median_change": float(np.nanmedian(changes)), "lost": int(np.isnan(changes).sum())}
+        if identity:
+            told |= {"identity_mean": float(np.mean(scores)), "identity_p5": float(np.percentile(scores, 5))}
         print(json.dumps(told), flush=True)
         if sheet_to:
             stem, _, ending = sheet_to.rpartition(".")
