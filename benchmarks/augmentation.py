@@ -27,7 +27,8 @@ from measuring import into_page
 from visagist import catalog
 from visagist.head.pose import pose_of
 from visagist.recipe import Item, Tools
-from visagist.recognize.embedding import Embedding, clip_of, person_of
+from visagist.recognize.album import clip_of, person_of
+from visagist.recognize.embedding import Embedding
 from visagist.training import metrics
 from visagist.training.data.augmented import source_of
 from visagist.training.data.pictures import warm
@@ -129,7 +130,7 @@ def main() -> None:
     overlap = {person_of(item) for item in dev} & {person_of(item) for item in (*photos, *made)}
     if overlap:
         raise SystemExit(f"{len(overlap)} people are in both parts")
-    recipe = Embedding(window=options.window, steps=options.steps)
+    recipe = Embedding(window=options.window, steps=options.steps, gradients=0)
     found: dict[str, list[np.ndarray]] = {arm: [] for arm in ARMS}
     for seed in range(options.seeds):
         for arm in ARMS:

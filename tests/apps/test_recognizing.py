@@ -49,7 +49,7 @@ class Loaded:
         name = "fake"
 
     class recipe:
-        dimensions = 2
+        length = 2
         scale_of = staticmethod(Scale.of)
 
     class card:

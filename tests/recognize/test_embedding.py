@@ -20,7 +20,7 @@ from visagist.training import metrics
 from visagist.training.data.made_up import items as drawn
 from visagist.training.loop import train
 
-TINY = Embedding(window=32, widths=(8, 8, 16, 16), blocks=(1, 1, 1), dimensions=16, batch=16, steps=40, dropout=0.0)
+TINY = Embedding(window=32, widths=(8, 8, 16, 16), blocks=(1, 1, 1), dimensions=16, gradients=8, batch=16, steps=40, dropout=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_a_margin_makes_it_harder_and_length_does_not_matter() -> None:
 def run_of(recipe: Embedding, step: int = 0) -> Run:
     torch.manual_seed(0)
     nets = recipe.networks()
-    (stage,) = recipe.stages()
+    stage = recipe.stages()[0]
     for net in nets.values():
         net.train()
     return Run(nets, recipe.optimizers(nets), stage, step, torch.device("cpu"))
@@ -96,6 +96,7 @@ def test_every_parameter_gets_a_gradient(items: list[Item], network: str) -> Non
     recipe = dataclasses.replace(TINY.suited(items), network=network)
     run = run_of(recipe)
     touched: set[str] = set()
+    assert not list(run.nets["gradients"].parameters())
     names = [f"{name}.{key}" for name, net in run.nets.items() for key, _ in net.named_parameters()]
     for name, net in run.nets.items():
         for key, p in net.named_parameters():
@@ -217,8 +218,18 @@ def test_a_training_ends_in_weights_that_know_how_many_people_they_saw(items: li
     )
     loaded = catalog.load(weights)
     assert loaded.recipe.people == 6
-    assert set(loaded.nets) == {"embedding"}
+    assert set(loaded.nets) == {"embedding", "gradients"}
+    assert loaded.nets["gradients"].matrix.abs().max() > 0
     told = {row.metric: row.value for row in loaded.card.measured}
     assert {"pair_accuracy", "eer", "threshold", "false_accept_rate", "score_at_far_0.01"} <= told.keys()
-    vectors = loaded.recipe.vectors(loaded.nets["embedding"], [np.zeros((32, 32, 3), np.uint8)])
+    vectors = loaded.recipe.vectors(loaded.nets, [np.zeros((32, 32, 3), np.uint8)])
+    assert vectors.shape == (1, 16 + 8) == (1, loaded.recipe.length)
     assert torch.allclose(torch.from_numpy(vectors), unit(torch.from_numpy(vectors)))
+
+
+def test_without_the_part_by_gradients(items: list[Item], tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TINY, steps=1, gradients=0)
+    assert len(recipe.stages()) == 1
+    loaded = catalog.load(train(recipe, items, tmp_path / "run", system="embedding", workers=0, threads=1, quiet=True))
+    (face,) = loaded.recipe.recognize(loaded.nets, items[0].photo, items[0].faces)
+    assert face.identity is not None and face.identity.shape == (16,)

@@ -181,7 +181,7 @@ def _search(
 
     with waiting(f"looking at {folder}", options.quiet):
         people = gallery.open_gallery(
-            folder, known, weights=loaded.card.sha256, dimensions=loaded.recipe.dimensions, index=index, failed=complain
+            folder, known, weights=loaded.card.sha256, dimensions=loaded.recipe.length, index=index, failed=complain
         )
     threshold = scale.enough(min_score)
     rate = scale.rate(threshold, len(people.names))

@@ -3,7 +3,8 @@
 Paper   Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss for Deep Face Recognition. CVPR 2019 (the loss);
         Chen, Liu, Gao, Han: MobileFaceNets. CCBR 2018 (the network "mobile").
 Input   an aligned window (see `aligned.py`), RGB [B, 3, S, S] in [-1, 1], S = 112.
-Output  [B, D]; of unit length once `unit` has seen it. The score of two faces is the cosine of their vectors, -1..1.
+Output  [B, D]; of unit length once `unit` has seen it. In use another part is put behind it (`gradients.py`), as long as the first.
+        The score of two faces is the cosine of their vectors, -1..1.
 Differs The default network is our own ("pooled"): plain residual blocks, as a processor core trains them 4 times as fast as
         depthwise convolutions. The margin begins after a fifth of the training. People with few pictures are drawn more often
         than their share. In use a face's vector is the mean of the window's and the mirrored window's.
@@ -30,13 +31,17 @@ from visagist.photo import draw
 from visagist.photo.boxes import iou
 from visagist.photo.face import Face
 from visagist.photo.photo import Photo
-from visagist.recipe import Batch, Item, Networks, Recipe, Run, Stage, Tools
+from visagist.photo.window import Window
+from visagist.recipe import Batch, Item, Networks, Recipe, Run, Scalars, Stage, Tools
 from visagist.recognize import disturb
+from visagist.recognize.album import Album, clip_of, face_of, person_of
 from visagist.recognize.aligned import five_points, window_of
 from visagist.recognize.augment import Augment
+from visagist.recognize.gradients import Gradients, histograms
 from visagist.recognize.likeness import Scale
 
 AT_ONCE = 64  # windows in one pass of a network
+FITTED = 3200  # most photographs that the part by gradients is taken from
 
 # --- networks -----------------------------------------------------------------------------------------------------------------
 
@@ -158,55 +163,6 @@ def angular_loss(cosines: Tensor, labels: Tensor, *, scale: float, margin: float
     return F.cross_entropy(scale * cosines.scatter(1, labels[:, None], moved), labels)
 
 
-# --- people and pictures ------------------------------------------------------------------------------------------------------
-
-
-def person_of(item: Item) -> str:
-    """Who it is, spelt alike in all sets: the person, or the folder the picture lies in. TrainingError "bad-data" for nobody."""
-    name = item.person or item.facts.get("class")
-    if name is None:
-        hint = "a folder for each person, or a column `identity`"
-        raise TrainingError("nobody says who this is", code="bad-data", path=item.name, hint=hint)
-    return str(name).casefold().replace("-", "_").replace(" ", "_")
-
-
-def clip_of(item: Item) -> str:
-    """What was taken at one time: frames of one video, renders of one picture. Pictures of one clip are not compared."""
-    own = item.facts.get("video", item.facts.get("source"))
-    return f"{person_of(item)}/{item.name if own is None else own}"
-
-
-def face_of(item: Item) -> Face | None:
-    """The face that is the person's: the first with points."""
-    return next((face for face in item.faces if face.points is not None), None)
-
-
-class Album:
-    """Items by person: `labels` are the numbers of their people in the order of `names`; `people`, of photographs and of what was
-    made out of them (`augment.py`), the numbers of the items of each person who has any."""
-
-    def __init__(self, items: Sequence[Item]) -> None:
-        self.items = items
-        names = [person_of(item) for item in items]
-        self.names = sorted(set(names))
-        self.labels = np.searchsorted(self.names, names)
-        kinds: tuple[dict[int, list[int]], ...] = ({}, {})
-        for index, label in enumerate(self.labels.tolist()):
-            kinds["shape" in items[index].facts].setdefault(label, []).append(index)
-        self.people = [list(kind.values()) for kind in kinds]
-        self.all = [[index for own in kind.values() for index in own] for kind in kinds]
-
-    @classmethod
-    def of(cls, items: Sequence[Item]) -> Album:
-        """The album of these very items; the last one is kept, since every example asks for it."""
-        if not _album or _album[0].items is not items:
-            _album[:] = [cls(items)]
-        return _album[0]
-
-
-_album: list[Album] = []
-
-
 # --- recipe -------------------------------------------------------------------------------------------------------------------
 
 
@@ -215,14 +171,15 @@ class Embedding(Recipe):
     """Settings of the network, its window and its training; see the file's head."""
 
     needs: ClassVar[tuple[str, ...]] = ("person",)
-    ships: ClassVar[tuple[str, ...]] = ("embedding",)
+    ships: ClassVar[tuple[str, ...]] = ("embedding", "gradients")
 
     network: str = "pooled"  # pooled (our own) or mobile (MobileFaceNet, embed_s)
     window: int = 112  # side of the aligned window in pixels, a multiple of 16
     zoom: float = 0.9  # how large the face is shown in it, against the usual template
     widths: tuple[int, int, int, int] = (32, 64, 128, 256)  # pooled: channels at 1/2, 1/4, 1/8, 1/16 of the window
     blocks: tuple[int, int, int] = (1, 2, 1)  # pooled: residual blocks at 1/4, 1/8, 1/16
-    dimensions: int = 256  # D: length of the vector
+    dimensions: int = 256  # D: length of the network's part of the vector
+    gradients: int = 200  # length of the part by gradients, 0 for none
     dropout: float = 0.4  # of the features before the last layer
     people: int = 0  # P: people that the loss tells apart; 0: those among the items
     scale: float = 32.0  # s: what cosines are multiplied by
@@ -253,16 +210,35 @@ class Embedding(Recipe):
             net = Pooled(self.side, self.widths, self.blocks, self.dimensions, self.dropout)
         else:
             raise ValueError(f"there is no network {self.network!r}, but pooled and mobile")
-        return {"embedding": net, "people": Margin(max(1, self.people), self.dimensions)}
+        gradients = Gradients(self.side, self.gradients)
+        return {"embedding": net, "people": Margin(max(1, self.people), self.dimensions), "gradients": gradients}
+
+    @property
+    def length(self) -> int:
+        """Of the whole vector."""
+        return self.dimensions + self.gradients
 
     def stages(self) -> tuple[Stage, ...]:
-        return (
-            Stage(
-                "tell apart", ("embedding", "people"), step=self.step, optimizers=self.optimizers, batch=self.batch,
-                steps=self.steps, schedule=lambda done: min(done / 0.04 + 0.02, 1.0) * (0.5 + 0.5 * cos(pi * done)),
-                average=self.average, clip=5.0,
-            ),
+        learn = Stage(
+            "tell apart", ("embedding", "people"), step=self.step, optimizers=self.optimizers, batch=self.batch,
+            steps=self.steps, schedule=lambda done: min(done / 0.04 + 0.02, 1.0) * (0.5 + 0.5 * cos(pi * done)),
+            average=self.average, clip=5.0,
         )  # fmt: skip
+        return (learn, Stage("gradients", ("gradients",), fit=self.fit)) if self.gradients else (learn,)
+
+    def fit(self, run: Run, items: Sequence[Item]) -> Scalars:
+        """The part by gradients, from at most `FITTED` photographs, each as it is and mirrored."""
+        net = run.nets["gradients"]
+        assert isinstance(net, Gradients)
+        album = Album.of(items)
+        chosen = album.all[0] or album.all[1]
+        chosen = [chosen[i * len(chosen) // FITTED] for i in range(FITTED)] if len(chosen) > FITTED else chosen
+        features = []
+        for start in range(0, len(chosen), AT_ONCE):
+            windows = [to_network(self._window(items[i]).cut(items[i].photo.pixels)) for i in chosen[start : start + AT_ONCE]]
+            x = torch.from_numpy(np.stack(windows))
+            features.append((histograms(x) + histograms(x.flip(3))) / 2)
+        return {"held": net.cpu().fit(torch.cat(features), torch.from_numpy(album.labels[chosen])), "n": float(len(chosen))}
 
     def optimizers(self, nets: Networks) -> dict[str, torch.optim.Optimizer]:
         parameters = [p for name in ("embedding", "people") for p in nets[name].parameters()]
@@ -302,15 +278,18 @@ class Embedding(Recipe):
 
     def example(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """image float32 [3, S, S] in [-1, 1]; label int64 []: the person's number."""
-        face = face_of(item)
-        if face is None:
-            raise TrainingError("no points say where the face is", code="no-data", path=item.name)
-        window = window_of(five_points(face), self.side, self.zoom)
-        window = disturb.moved(window, rng, roll=self.roll, scale=self.larger, shift=self.shift)
+        window = disturb.moved(self._window(item), rng, roll=self.roll, scale=self.larger, shift=self.shift)
         image = disturb.worn(disturb.lit(window.cut(item.photo.pixels), rng), rng)
         if self.erase and rng.random() < 0.5:
             image = disturb.erased(image, self.erase, rng)
         return {"image": to_network(image), "label": np.array(item.label or 0, np.int64)}
+
+    def _window(self, item: Item) -> Window:
+        """The aligned window of the person's face. TrainingError "no-data" where nothing says where it is."""
+        face = face_of(item)
+        if face is None:
+            raise TrainingError("no points say where the face is", code="no-data", path=item.name)
+        return window_of(five_points(face), self.side, self.zoom)
 
     def step(self, run: Run, batch: Batch) -> Mapping[str, Tensor | float]:
         with run.autocast():
@@ -335,21 +314,23 @@ class Embedding(Recipe):
 
     # use
 
-    def vectors(self, net: nn.Module, windows: Sequence[np.ndarray]) -> np.ndarray:
-        """Unit vectors float32 [N, D] of windows uint8 [S, S, 3]: the mean of each and its mirror image."""
-        where = next(net.parameters()).device
-        found = [np.empty((0, self.dimensions), np.float32)]
+    def vectors(self, nets: Mapping[str, nn.Module], windows: Sequence[np.ndarray]) -> np.ndarray:
+        """Unit vectors float32 [N, length] of windows uint8 [S, S, 3]: means of each and its mirror image, both parts as long."""
+        where = next(nets["embedding"].parameters()).device
+        found = [np.empty((0, self.length), np.float32)]
         with torch.inference_mode():
             for start in range(0, len(windows), AT_ONCE):
                 x = torch.from_numpy(np.stack([to_network(w) for w in windows[start : start + AT_ONCE]])).to(where)
-                both = unit(net(torch.cat([x, x.flip(3)]))).view(2, len(x), -1)
-                found.append(unit(both.sum(0)).cpu().numpy())
+                views = torch.cat([x, x.flip(3)])
+                parts = [nets[name](views).view(2, len(x), -1) for name in self.ships if name == "embedding" or self.gradients]
+                parts = [unit(unit(part).sum(0)) for part in parts]
+                found.append(unit(torch.cat(parts, dim=1)).cpu().numpy())
         return np.concatenate(found)
 
     def recognize(self, nets: Mapping[str, nn.Module], photo: Photo, faces: Sequence[Face]) -> tuple[Face, ...]:
         """The same faces with `identity`, float32 [D] of unit length. FaceError "no-points" for a face without points."""
         windows = [window_of(five_points(face), self.side, self.zoom).cut(photo.pixels) for face in faces]
-        found = self.vectors(nets["embedding"], windows)
+        found = self.vectors(nets, windows)
         return tuple(replace(face, identity=identity) for face, identity in zip(faces, found, strict=True))
 
     @staticmethod
@@ -385,9 +366,9 @@ class Embedding(Recipe):
                 yaws.append(pose_of(face.points).yaw if face.points is not None and face.scheme == "ibug68" else float("nan"))
                 known.append(item)
             if len(windows) == AT_ONCE:
-                found.append(self.vectors(nets["embedding"], windows))
+                found.append(self.vectors(nets, windows))
                 windows = []
-        return np.concatenate([*found, self.vectors(nets["embedding"], windows)]), known, np.array(yaws), missed
+        return np.concatenate([*found, self.vectors(nets, windows)]), known, np.array(yaws), missed
 
     def _seen(self, item: Item, photo: Photo, tools: Tools) -> tuple[Face | None, bool]:
         """The person's face as the finder sees it, else as it is labelled; and whether the finder saw it (True without one)."""
