@@ -23,7 +23,7 @@ from visagist.errors import PhotoError, TrainingError, UsageError, WeightsError
 from visagist.photo.photo import Photo
 from visagist.recipe import Item, Run, Tools
 from visagist.stylize import canvas
-from visagist.stylize.fast_style import FastStyle, InstanceNorm, Painter, Target, content_loss, recoloured, style_loss, variation
+from visagist.stylize.fast_style import FastStyle, InstanceNorm, Painter, Palette, Target, content_loss, style_loss, variation
 from visagist.stylize.perceptual import Perceptual, PerceptualNet, levelled
 from visagist.training import metrics
 from visagist.training.feed import batches
@@ -137,7 +137,7 @@ def test_variation_in_closed_form() -> None:
 def test_every_parameter_gets_a_gradient(items: list[Item], tools: Tools) -> None:
     torch.manual_seed(0)
     nets = TINY.networks()
-    stage = TINY.stages()[0]
+    stage = TINY.stages()[1]
     run = Run(nets, stage.optimizers(nets), stage, 0, torch.device("cpu"), tools=tools)  # type: ignore[misc]
     (batch,) = batches(TINY, items, seed=0, stage=0, batch=2, first=0, last=1)
     assert batch["photo"].shape == (2, 32, 32, 3)
@@ -303,7 +303,9 @@ def test_colours_are_those_of_the_canvas() -> None:
     """The same numbers as `canvas.recoloured`, for pictures of a batch each by itself."""
     rng = np.random.default_rng(0)
     photos, painting = rng.uniform(-1, 0.5, (2, 3, 9, 8)).astype(np.float32), rng.uniform(-0.5, 1, (1, 3, 7, 6)).astype(np.float32)
-    found = recoloured(torch.from_numpy(photos), torch.from_numpy(painting)).numpy()
+    palette = Palette()
+    palette.take(torch.from_numpy(painting))
+    found = palette(torch.from_numpy(photos)).numpy()
     for photo, out in zip(photos, found):
         wanted = canvas.recoloured(photo.transpose(1, 2, 0), painting[0].transpose(1, 2, 0))
         assert np.abs(out.transpose(1, 2, 0) - wanted).max() < 1e-3

@@ -6,8 +6,8 @@ Paper   Johnson, Alahi, Fei-Fei: Perceptual Losses for Real-Time Style Transfer 
 Input   float RGB [B, 3, H, W] in [-1, 1], sides multiples of 4.
 Output  the same shape, repainted.
 Differs half the widths (880,739 parameters of 1,679,235), the first layer 5x5, halving by 2x2 convolutions, losses by our own
-        feature network instead of VGG-16, each in parts of what it is for an empty picture; what shall be kept of a photo are the
-        features it has in the painting's colours.
+        feature network instead of VGG-16, each in parts of what it is for an empty picture; the photo is first given the mean and
+        covariance of the painting's colours, and what the network paints is added to that.
 Read    Painter (network), Target and the losses, FastStyle (training), FastStyle.stylize (use on a photo).
 
 The network sees a photo at the size that the result shall have. Strokes have the size in pixels that they had in the painting as it
@@ -36,6 +36,41 @@ from visagist.stylize.features import Features, gram
 LEAST = 8  # shortest side of a result in pixels
 STRIDE = 4  # sides of pictures are multiples of this inside the network
 MEASURED = 24  # at most so many pictures are measured on
+
+# --- colours ----------------------------------------------------------------------------------------------------------------
+
+
+def mean_and_root(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the colours of pictures [B, 3, H, W]: mean [B, 3, 1] and the symmetric root of the covariance [B, 3, 3], in float64."""
+    colours = x.double().flatten(2)
+    mean = colours.mean(2, keepdim=True)
+    spread = (colours - mean) @ (colours - mean).transpose(1, 2) / colours.shape[2]
+    values, vectors = torch.linalg.eigh(spread)
+    return mean, (vectors * values.clamp_min(1e-5).sqrt()[:, None]) @ vectors.transpose(1, 2)
+
+
+class Palette(nn.Module):
+    """Pictures [B, 3, H, W] -> with mean and covariance of a painting's colours, within [-1, 1] (as `canvas.recoloured`)."""
+
+    mean: Tensor
+    root: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3, 1))
+        self.register_buffer("root", torch.eye(3) / 2)
+
+    def take(self, painting: Tensor) -> None:
+        """Learn the colours of a painting [1, 3, H, W]."""
+        mean, root = mean_and_root(painting)
+        self.mean.copy_(mean[0])
+        self.root.copy_(root[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, root = mean_and_root(x)
+        out = self.root.double() @ torch.linalg.inv(root) @ (x.double().flatten(2) - mean) + self.mean.double()
+        return out.clamp(-1, 1).float().view(x.shape).contiguous(memory_format=torch.channels_last)
+
 
 # --- network ----------------------------------------------------------------------------------------------------------------
 
@@ -120,6 +155,7 @@ class Painter(nn.Module):
     def __init__(self, widths: Sequence[int], blocks: int) -> None:
         super().__init__()
         a, b, c = widths
+        self.palette = Palette()
         self.enter = layer(3, a, 5)
         self.down2 = halving(a, b)
         self.down4 = halving(b, c)
@@ -127,15 +163,19 @@ class Painter(nn.Module):
         self.up2 = layer(c, b, 3)
         self.up1 = layer(b, a, 3)
         self.leave = nn.Sequential(nn.ReflectionPad2d(2), nn.Conv2d(a, 3, 5))
+        with torch.no_grad():  # it begins with little more than the photo in the painting's colours, as `gatys` does
+            for parameter in self.leave.parameters():
+                parameter.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.palette(x)
         h = F.relu(self.enter(x))
         h = F.relu(self.down2(h))
         h = F.relu(self.down4(h))
         h = self.blocks(h)
         h = F.relu(self.up2(F.interpolate(h, scale_factor=2.0, mode="nearest")))
         h = F.relu(self.up1(F.interpolate(h, scale_factor=2.0, mode="nearest")))
-        return torch.tanh(self.leave(h).float()) * 1.05  # a little more, so that white and black can be reached
+        return torch.tanh(self.leave(h).float() + 1.5 * x) * 1.05  # a little more, so that white and black can be reached
 
 
 # --- losses -----------------------------------------------------------------------------------------------------------------
@@ -143,10 +183,8 @@ class Painter(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What a painting [1, 3, H, W] asks for: Gram matrices [C, C] by layer, and how much an empty picture would lack, sum of their
-    squares."""
+    """What a painting asks for: Gram matrices [C, C] by layer, and how much an empty picture would lack, sum of their squares."""
 
-    painting: Tensor
     grams: Mapping[str, Tensor]
     empty: Mapping[str, Tensor]
 
@@ -155,7 +193,7 @@ class Target:
         """Of a painting [1, 3, H, W] in [-1, 1]."""
         with torch.no_grad():
             grams = {name: gram(f)[0] for name, f in net(painting, tuple(net.style)).items()}
-        return cls(painting, grams, {name: g.square().sum() for name, g in grams.items()})
+        return cls(grams, {name: g.square().sum() for name, g in grams.items()})
 
 
 def style_loss(net: Features, found: Mapping[str, Tensor], target: Target) -> Tensor:
@@ -172,23 +210,6 @@ def content_loss(net: Features, found: Mapping[str, Tensor], wanted: Mapping[str
         spread = (f - f.mean((2, 3), keepdim=True)).square().mean()
         parts.append(weight * (found[name] - f).square().mean() / (spread + 1e-6))
     return torch.stack(parts).sum()
-
-
-def mean_and_root(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the colours of pictures [B, 3, H, W]: mean [B, 3, 1] and the symmetric root of the covariance [B, 3, 3]."""
-    colours = x.double().flatten(2)
-    mean = colours.mean(2, keepdim=True)
-    spread = (colours - mean) @ (colours - mean).transpose(1, 2) / colours.shape[2]
-    values, vectors = torch.linalg.eigh(spread)
-    roots = (vectors * values.clamp_min(1e-5).sqrt()[:, None]) @ vectors.transpose(1, 2)
-    return mean, roots
-
-
-def recoloured(x: Tensor, painting: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W] with mean and covariance of a painting's colours [1, 3, h, w], within [-1, 1] (`canvas.recoloured`)."""
-    (mean, root), (wanted, stretched) = mean_and_root(x), mean_and_root(painting)
-    out = stretched @ torch.linalg.inv(root) @ (x.double().flatten(2) - mean) + wanted
-    return out.clamp(-1, 1).to(x.dtype).view(x.shape)
 
 
 def variation(x: Tensor) -> Tensor:
@@ -214,11 +235,11 @@ class FastStyle(Recipe):
     blocks: int = 5  # residual blocks at stride 4
     painting: int = 512  # longer side of the painting in pixels, as it is looked at
     crop: int = 256  # side of the photographs' crops
-    ratio: float = 50.0  # weight of style over content
-    smooth: float = 1.0  # weight of the differences between neighbours
+    ratio: float = 12.0  # weight of style over content
+    smooth: float = 40.0  # weight of the differences between neighbours
     batch: int = 4
     steps: int = 2000
-    rate: float = 2e-3  # Adam, falling as a cosine
+    rate: float = 1e-3  # Adam, falling as a cosine
     average: float = 0.99  # decay of the moving average of the weights, which is what ships
 
     def networks(self) -> Networks:
@@ -231,20 +252,23 @@ class FastStyle(Recipe):
         def adam(nets: Networks) -> dict[str, torch.optim.Optimizer]:
             return {"painter": torch.optim.Adam(nets["painter"].parameters(), self.rate)}
 
-        begin = Stage("begin", ("painter",), fit=self.begin)
+        begin = Stage("begin", ("painter",), fit=self.begin, measure=lambda nets, items, tools: {})
         paint = Stage(
             "paint", ("painter",), step=self.step, optimizers=adam, batch=self.batch, steps=self.steps, schedule=schedule,
             average=self.average, clip=10.0,
         )  # fmt: skip
-        return (begin, paint) if self.start else (paint,)
+        return begin, paint
 
     def begin(self, run: Run, items: Sequence[Item]) -> Scalars:
-        """The first stage where the training starts from another painting's network."""
-        try:
-            run.nets["painter"].load_state_dict(run.tools.lent["start"]["painter"].state_dict())
-        except (KeyError, RuntimeError) as error:
-            what = f"{self.start} is not a network of these widths and blocks"
-            raise TrainingError(what, code="wrong-shape", hint="choose another --start or none") from error
+        """The first stage: another painting's network where the training starts from one, and this painting's colours."""
+        painter = cast("Painter", run.nets["painter"])
+        if self.start:
+            try:
+                painter.load_state_dict(run.tools.lent["start"]["painter"].state_dict())
+            except (KeyError, RuntimeError) as error:
+                what = f"{self.start} is not a network of these widths and blocks"
+                raise TrainingError(what, code="wrong-shape", hint="choose another --start or none") from error
+        painter.palette.take(self.shown(run.tools, run.device))
         return {}
 
     def example(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -262,7 +286,7 @@ class FastStyle(Recipe):
         target = self.target(run.tools, run.device)
         x = entering(batch["photo"])  # [B, 3, S, S]
         with torch.no_grad():
-            wanted = net(recoloured(x, target.painting), tuple(net.content))
+            wanted = net(run.nets["painter"].palette(x), tuple(net.content))  # type: ignore[operator]
         with run.autocast():
             painted = run.nets["painter"](x)
         found = net(painted, {*net.content, *net.style})
@@ -277,9 +301,13 @@ class FastStyle(Recipe):
         key = id(photo), id(net), self.painting
         if key not in _targets:
             _targets.clear()
-            pixels = _sized(photo.pixels, self.painting, net.least)
-            _targets[key] = photo, net, Target.of(net, entering(torch.from_numpy(pixels)[None].to(device)))
+            _targets[key] = photo, net, Target.of(net, self.shown(tools, device))
         return _targets[key][2]
+
+    def shown(self, tools: Tools, device: torch.device) -> Tensor:
+        """The painting as it is looked at: float [1, 3, H, W] in [-1, 1]."""
+        net = cast("Features", tools.lent["features"]["features"])
+        return entering(torch.from_numpy(_sized(tools.pictures["style"].pixels, self.painting, net.least))[None].to(device))
 
     def preview(self, run: Run, batch: Batch) -> np.ndarray | None:
         """Photographs above, painted below."""
