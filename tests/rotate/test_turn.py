@@ -234,6 +234,8 @@ def test_hidden_skin_is_lent_by_the_other_cheek(learnt: tuple[MorphableTurn, Net
     off, was = (np.abs(layer[changed] - truth[changed]).mean() for layer in (lent, stretched))
     assert off < 0.5 * was
     assert np.abs(inner.softened(stretched) - stretched)[inner.known].max() < 1e-3
+    own = inner.completed(stretched, 128 + 100 * np.sin(np.abs(model.mean) * (0.9, 0.8, 0.7)))  # as if the colours were known
+    assert np.abs(own[changed] - truth[changed]).mean() < 0.5 * was
 
 
 def test_an_opened_mouth_is_dark_inside(learnt: tuple[MorphableTurn, Networks]) -> None:

@@ -34,11 +34,13 @@ def carry(
     expression: np.ndarray,
     *,
     ground: np.ndarray | None = None,
+    skin: np.ndarray | None = None,
 ) -> np.ndarray:
     """The picture uint8 [H, W, 3] with the fitted head turned (`turn` [3, 3] as `Fit.turn`) and its expression changed to these
     coefficients. Pixels further from the face than its height stay bit for bit.
 
     ground  uint8 [H, W, 3]: the face alone is laid over this picture, instead of over the one that moves along with it
+    skin    float [N, 3], sRGB 0..255: colours of the vertices, for skin that neither cheek shows; without it that is blurred
     """
     if ground is None and np.array_equal(expression, found.expression) and np.abs(turn - found.turn).max() < 1e-9:
         return pixels.copy()
@@ -71,7 +73,9 @@ def carry(
         taken = cv2.remap(part, at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         return taken.astype(np.float32)
 
-    layer = inner.mirrored(inner.softened(moved(inner.places())), moved)
+    layer = moved(inner.places())
+    layer = inner.softened(layer) if skin is None else inner.completed(layer, skin)
+    layer = inner.mirrored(layer, moved)
     layer = opened(layer, model, before, after, then, target)
     if ground is None:
         move, face = _outside(model, now, source, target)

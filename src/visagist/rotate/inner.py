@@ -5,9 +5,10 @@ Input   a head as it stands in the photo and as it shall stand, both drawn (`hea
 Output  places in the photo; a layer of colours in which hidden skin comes from the other cheek, and an opened mouth is dark inside.
 Differs What the other cheek lends is shifted in colour so that it meets the skin at the seam (Perez et al.: Poisson Image Editing,
         2003), because two cheeks are seldom lit alike. Eyes are never mirrored: a squint would become two.
-Read    Inner (places, mirrored), then `opened`.
+Read    Inner (places, softened or completed, mirrored), then `opened`.
 
-Eye openings, the mouth's slit and skin that neither cheek shows are filled in harmonically between what is known.
+Eye openings, the mouth's slit and skin that neither cheek shows are filled in harmonically between what is known; for such skin the
+colours of a texture basis (`head.texture`) are better than that.
 """
 
 from __future__ import annotations
@@ -95,16 +96,28 @@ class Inner:
         lent = cv2.morphologyEx(lent.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         if lent.sum() < LACKING * covered.sum():
             return layer
+        return self._laid(layer, moved(harmonic(where, there)), lent, self.known & there)
+
+    def completed(self, layer: np.ndarray, colours: np.ndarray) -> np.ndarray:
+        """The layer float32 [h, w, 3] with hidden skin in these colours of the vertices, float [N, 3]."""
+        hidden = (self.target.covered & ~self.known & ~self._eyes()).astype(np.uint8)
+        if hidden.sum() < LACKING * self.target.covered.sum():
+            return layer
+        filled = self.target.spread(colours)
+        filled = cv2.resize(harmonic(filled, self.target.covered), (layer.shape[1], layer.shape[0]), interpolation=cv2.INTER_LINEAR)
+        return self._laid(layer, filled, hidden, self.known)
+
+    def _laid(self, layer: np.ndarray, other: np.ndarray, where: np.ndarray, both: np.ndarray) -> np.ndarray:
+        """The layer with the other [h, w, 3] laid over it, `where` uint8 [H, W] is 1; shifted in colour so that the two meet at the
+        seam, for which pixels serve where both are known, bool [H, W]."""
         reach = max(2, round(SEAM * self.apart))
-        band = (cv2.dilate(lent, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0) & self.known & there
+        band = (cv2.dilate(where, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0) & both
         if not band.any():
             return layer
-        other = moved(harmonic(where, there))
-        size = covered.shape[1], covered.shape[0]
-        unlike = cv2.resize(layer - other, size, interpolation=cv2.INTER_AREA)
+        small, full = where.shape[::-1], (layer.shape[1], layer.shape[0])
+        unlike = cv2.resize(layer - other, small, interpolation=cv2.INTER_AREA)
         shift = harmonic(cv2.GaussianBlur(unlike, (0, 0), max(1.0, reach / 4)), band)
-        weight = cv2.GaussianBlur(lent.astype(np.float32), (0, 0), max(1.0, reach / 4))
-        full = layer.shape[1], layer.shape[0]
+        weight = cv2.GaussianBlur(where.astype(np.float32), (0, 0), max(1.0, reach / 4))
         shift, weight = (cv2.resize(one, full, interpolation=cv2.INTER_LINEAR) for one in (shift, weight))
         mixed: np.ndarray = layer + weight[..., None] * (other + shift - layer)
         return mixed

@@ -25,6 +25,7 @@ from visagist.head.fit import Fit, annotated_points, fit, turn_of
 from visagist.head.mesh import Mesh, normals
 from visagist.head.morphable import Morphable
 from visagist.head.render import rasterise
+from visagist.head.texture import Texture, sampled
 from visagist.photo.face import Face, Pose
 from visagist.photo.photo import Photo
 from visagist.recipe import Item, Networks, Recipe, Run, Stage, Tools
@@ -292,6 +293,7 @@ class MorphableTurn(Recipe):
         faces: Sequence[Face],
         *,
         background: str = "mesh",
+        skin: Texture | None = None,
         **how: Any,
     ) -> np.ndarray:
         """The photo uint8 [H, W, 3] with the head of each face turned, the largest last.
@@ -301,6 +303,7 @@ class MorphableTurn(Recipe):
              expression  weights of named expressions that are added to the photo's, about 0..1 ("mouthSmile": 0.6)
         background  "mesh": everything about the head moves along; "keep": faces are laid over the photo, whose own are filled in
                     smoothly; "plain": over grey
+        skin        the texture basis for this model, for skin that neither cheek shows; one of another model is left out
 
         FaceError as `fit_face`; "too-far" for a pose beyond 75 degrees of yaw or pitch; UsageError "no-expression", "usage".
         """
@@ -308,16 +311,18 @@ class MorphableTurn(Recipe):
             raise UsageError(f"there is no background {background!r}", code="usage", hint="choose " + ", ".join(BACKGROUNDS))
         model, pixels = self._model(nets), photo.pixels
         turned = sorted(self.turns(nets, faces, **how), key=lambda one: one.found.scale)
+        known = skin if skin is not None and len(skin.mean) == len(model.mean) else None
+        colours = [None if known is None else known.completed(*sampled(pixels, model, one.found)) for one in turned]
         if background == "mesh":
-            for one in turned:
-                pixels = carry(pixels, model, one.found, one.to.turn, one.to.expression)
+            for one, own in zip(turned, colours, strict=True):
+                pixels = carry(pixels, model, one.found, one.to.turn, one.to.expression, skin=own)
             return pixels
         ground = np.full_like(pixels, PLAIN) if background == "plain" else pixels
         if background == "keep":
             for one in turned:
                 ground = taken_out(ground, model, one.found)
-        for one in turned:
-            ground = carry(pixels, model, one.found, one.to.turn, one.to.expression, ground=ground)
+        for one, own in zip(turned, colours, strict=True):
+            ground = carry(pixels, model, one.found, one.to.turn, one.to.expression, ground=ground, skin=own)
         return ground
 
     def maps(self, nets: Mapping[str, nn.Module], size: tuple[int, int], there: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
