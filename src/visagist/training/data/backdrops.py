@@ -45,9 +45,8 @@ def _clouds(rng: np.random.Generator, picture: np.ndarray, strong: float) -> np.
     total = np.zeros((height, width, 3), np.float32)
     cells = int(rng.integers(2, 5))
     while cells < min(height, width) / 2:
-        coarse = rng.standard_normal((cells, cells, 3 if rng.random() < 0.4 else 1)).astype(np.float32)
-        grown = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-        total += (grown if grown.ndim == 3 else grown[..., None]) * cells**-0.45
+        coarse = rng.standard_normal((cells, cells, 1)) + 0.3 * rng.standard_normal((cells, cells, 3))
+        total += cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC) * cells**-0.45
         cells *= 2
     return np.clip(picture + strong * 55 * total, 0, 255).astype(np.uint8)
 

@@ -234,8 +234,11 @@ class Bust:
             depth = bow - (0.25 if kind == 2 else 0.0) - 0.15 * (1 - h if kind == 1 else h)
             grid = np.stack([middle[0] + t * half * 0.74, y, depth], axis=2)
             made.append(Sheet(MOUTH, grid, np.stack([(t + 1) / 2, h if kind == 1 else 1 - h, np.full_like(t, kind)], axis=2)))
-        back = np.stack([middle[0] + t * half * 1.1, middle[1] + 1.6 - (4.0 + open_by) * h, bow - 1.3 - 1.2 * (1 - t**2)], axis=2)
-        return [Sheet(MOUTH, back, np.stack([(t + 1) / 2, h, np.zeros_like(t)], axis=2), both=True), *made]
+        v, u = np.meshgrid(np.linspace(np.pi / 2, -np.pi / 2, 9), np.linspace(-np.pi / 2, np.pi / 2, 13), indexing="ij")
+        x, down = 1.5 * half * np.sin(u) * np.cos(v), np.where(v < 0, 1.5 + 0.9 * open_by, 1.6)
+        hollow = middle[2] - 0.9 - 0.15 * x**2 - 0.9 * np.sin(v) ** 2 - 2.6 * np.cos(u) * np.cos(v)
+        bowl = np.stack([middle[0] + x, middle[1] + down * np.sin(v), hollow], axis=2)
+        return [Sheet(MOUTH, bowl, np.stack([u / np.pi + 0.5, 0.5 - v / np.pi, np.zeros_like(u)], axis=2), both=True), *made]
 
     def body(self, shape: np.ndarray, broad: float) -> Sheet:
         """The shoulders' rim drawn out downwards. place: as on the bust, so that clothes go on."""

@@ -188,8 +188,9 @@ class View:
         part = surface.part[number]
         albedo, kind = self._albedo(bust, mixed[:, :3], part, corners, weights)
         oily = np.choose(part, (0.05 + 0.16 * person.oily, 0.9, 0.25, 0.0, 0.10, 0.4)).astype(np.float32)
+        gloss = np.where(part == EYE, mixed[:, 6] ** 4, mixed[:, 6])  # smaller, sharper lights in eyes
         oily = np.where(np.isin(kind, (4, 5)), 0.05, np.where(kind == 6, 0.01, oily))
-        colour = albedo * mixed[:, 3:6] + (oily * mixed[:, 6])[:, None]
+        colour = albedo * mixed[:, 3:6] + (oily * gloss)[:, None]
 
         picture: np.ndarray = np.zeros((height, width, 4), np.float32)
         picture[where] = np.column_stack([_shown(colour * moment.exposure), np.ones(len(colour), np.float32)])
@@ -260,7 +261,7 @@ class View:
         dark = np.array([0.05, 0.012, 0.012]) + tongue[:, None] * np.array([0.22, 0.06, 0.06])
         gaps = 0.82 + 0.18 * np.clip(np.abs(np.sin(x * np.pi * 9)) * 3, 0, 1)
         white = np.array([0.68, 0.62, 0.52]) * (1 - 0.12 * self.person.age)
-        side = (1 - 0.95 * np.clip((np.abs(2 * x - 1) - 0.25) / 0.6, 0, 1)) * gaps
+        side = (1 - 0.85 * np.clip((np.abs(2 * x - 1) - 0.4) / 0.6, 0, 1)) * gaps
         gum = np.array([0.35, 0.13, 0.13])
         teeth = white * side[:, None] * np.where(kind < 1.5, 1.0, 0.75)[:, None]
         teeth = np.where((y < 0.25)[:, None], gum * side[:, None], teeth)
