@@ -36,8 +36,8 @@ def test_the_public_names():
             "VisagistError",
             "WeightsError",
         ),
-        *("__version__", "classify", "detect", "evaluate", "identify", "landmarks", "load", "makeup", "recognize", "rotate"),
-        *("stylize", "train"),
+        *("__version__", "classify", "detect", "evaluate", "identify", "landmarks", "load", "makeup", "recognize", "relief"),
+        *("rotate", "stylize", "train"),
     ]
 
 

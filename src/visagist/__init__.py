@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visagist.api import classify, detect, identify, landmarks, makeup, recognize, rotate, stylize
+    from visagist.api import classify, detect, identify, landmarks, makeup, recognize, relief, rotate, stylize
     from visagist.catalog import load
     from visagist.errors import (
         FaceError,
@@ -56,13 +56,14 @@ __all__ = [
     "load",
     "makeup",
     "recognize",
+    "relief",
     "rotate",
     "stylize",
     "train",
 ]
 
 _HOMES = {
-    "visagist.api": ("classify", "detect", "identify", "landmarks", "makeup", "recognize", "rotate", "stylize"),
+    "visagist.api": ("classify", "detect", "identify", "landmarks", "makeup", "recognize", "relief", "rotate", "stylize"),
     "visagist.catalog": ("load",),
     "visagist.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "visagist.photo.face": ("Face",),

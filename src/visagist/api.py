@@ -15,6 +15,7 @@ import numpy as np
 
 from visagist import catalog
 from visagist.errors import FaceError, UsageError
+from visagist.photo.choice import choose as choose
 from visagist.photo.face import Face
 from visagist.photo.photo import Photo, Step
 
@@ -234,12 +235,15 @@ def rotate(
     turn: tuple[float, float, float] = (0.0, 0.0, 0.0),
     expression: Mapping[str, float] | None = None,
     background: str = "mesh",
+    light: tuple[float, float] | None = None,
     face: int | str = "all",
     faces: Sequence[Face] | None = None,
+    reliefs: Sequence[Any] = (),
     model: str = "morphable",
     device: str = "auto",
+    **settings: Any,
 ) -> Photo:
-    """Turn the heads of the faces in a photo, and the picture around them along with them.
+    """Turn the heads of the faces in a photo, and the picture around them along with them; or put them in another light.
 
     photo       Photo, path, or uint8 array [H, W, 3]
     yaw, pitch, roll  degrees to turn to; yaw > 0: nose to the picture's right, pitch > 0: chin up, roll > 0: tipped clockwise as
@@ -247,26 +251,65 @@ def rotate(
     turn        degrees of yaw, pitch and roll to turn by, instead; (0, 0, 0) gives the photo back
     expression  names and weights (about 0..1) of expressions to add: {"mouthSmile": 0.6}
     background  "mesh": hair, neck and what is behind move along; "keep": the face is laid over the photo; "plain": over grey
+    light       azimuth and elevation of a lamp in degrees: (90, 0) is at the picture's right, (0, 90) above; means "shading"
     face        "all", "largest", or a number from 1 by falling area
     faces       faces found before, with or without points, instead of looking for them; `face` then counts these
-    model       "morphable", or the path of its weights file or run folder
+    model       "morphable", or the path of its weights file or run folder; "shading": with the relief that shading tells
     device      "auto", "cpu" or "cuda"
+    reliefs, settings  for shading: what `relief` told of these faces before; as there
 
     Returns the photo, same size, with the step added to its history; believable to about 30 degrees from the photo's pose.
-    FaceError "no-face", "no-such-face", "no-fit" where the points make no head, "too-far"; other errors as `detect`.
+    FaceError "no-face", "no-such-face", "no-fit" where the points make no head, "too-far"; other errors as `detect`, `relief`.
 
     >>> visagist.rotate("me.jpg", yaw=-20).save("me.rotate.jpg")
+    >>> visagist.rotate("me.jpg", light=(60, 20)).save("me.lit.jpg")
     """
-    _check_turn((yaw, pitch, roll), turn, expression or {})
+    _check_turn((yaw, pitch, roll), turn, [*(expression or {}).values(), *(light or ())])
     photo = as_photo(photo)
+    asked: dict[str, Any] = {"pose": (yaw, pitch, roll), "turn": tuple(turn), "expression": dict(expression or {})}
+    if light is not None or model == "shading":
+        if background != "mesh":
+            raise UsageError("with shading the background moves along", code="usage", hint='leave "background" out')
+        return _shaded(photo, _pointed(photo, faces, face, device), reliefs, device, {**asked, "light": light}, settings)
+    if settings:
+        raise UsageError(f"{next(iter(settings))} is a setting of shading", code="usage", hint='add model="shading"')
     loaded = catalog.load(model, device, verb="rotate")
     chosen = _pointed(photo, faces, face, device)
-    asked: dict[str, Any] = {"pose": (yaw, pitch, roll), "turn": tuple(turn), "expression": dict(expression or {})}
     asked |= {} if background == "mesh" else {"background": background}
+    skin = catalog.load("texture", device).nets["skin"].texture()
     with loaded.inference():
-        pixels: np.ndarray = loaded.recipe.rotate(loaded.nets, photo, chosen, **asked)
+        pixels: np.ndarray = loaded.recipe.rotate(loaded.nets, photo, chosen, skin=skin, **asked)
     settings = {"yaw": yaw, "pitch": pitch, "roll": roll, **_scalars({k: v for k, v in asked.items() if k != "pose"}), "face": face}
     return photo.edited(pixels, Step("rotate", loaded.system.name, loaded.card.sha256[:12], settings))
+
+
+def _shaded(
+    photo: Photo, faces: Sequence[Face], reliefs: Sequence[Any], device: str, asked: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Photo:
+    """`rotate` with the relief of each face."""
+    recipe: Any = catalog.recipe("shading", **settings)
+    loaded = catalog.load("morphable", device)
+    with loaded.inference():
+        pixels: np.ndarray = recipe.rotate(loaded.nets, photo, faces, turner=loaded.recipe, reliefs=reliefs, **asked)
+    told = {**dict(zip(("yaw", "pitch", "roll"), asked["pose"])), **{k: v for k, v in asked.items() if k != "pose"}, **settings}
+    return photo.edited(pixels, Step("rotate", "shading", loaded.card.sha256[:12], _scalars(told)))
+
+
+def relief(
+    photo: PhotoLike, *, face: int | str = "all", faces: Sequence[Face] | None = None, device: str = "auto", **settings: Any
+) -> tuple[Any, ...]:
+    """Tell depth, normals, light and albedo of faces from their shading: a `rotate.relief.Relief` for each.
+
+    settings are fields of `rotate.shading.Shading` (reference, order, smooth and so on); the rest and errors as `rotate`, and
+    FaceError "no-shading" where a face is dark, burnt out or equally bright everywhere, "too-small".
+    """
+    photo = as_photo(photo)
+    recipe: Any = catalog.recipe("shading", **settings)
+    loaded = catalog.load("morphable", device)
+    chosen = _pointed(photo, faces, face, device)
+    with loaded.inference():
+        found: tuple[Any, ...] = recipe.reliefs(loaded.nets, photo, chosen, turner=loaded.recipe)
+    return found
 
 
 def identify(
@@ -329,27 +372,6 @@ def recognize(
     return loaded.recipe.scale_of({row.metric: row.value for row in loaded.card.measured}).likeness(*known, min_score)
 
 
-def choose(faces: Sequence[Face], face: int | str | None = "all") -> tuple[Face, ...]:
-    """The faces meant by "all", "largest" or a number from 1; None means the only one there is.
-
-    FaceError: "no-face" when there are none, "no-such-face" for a number too high, "several-faces" when None leaves it open;
-    the message names the numbered faces. UsageError for anything else than these words and numbers.
-    """
-    number = int(face) if isinstance(face, str) and face.isdecimal() else face
-    if number not in ("all", "largest", None) and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
-        raise UsageError(f"there is no face {face!r}", code="usage", hint="choose all, largest or a number from 1")
-    if not faces:
-        raise FaceError("no face was found", code="no-face", hint="a lower --min-score finds more in `visagist detect`")
-    if number == "all" or (number is None and len(faces) == 1):
-        return tuple(faces)
-    if number == "largest":
-        return (max(faces, key=lambda f: (f.box[2] - f.box[0]) * (f.box[3] - f.box[1])),)
-    if isinstance(number, int) and number <= len(faces):
-        return (faces[number - 1],)
-    what, code = ("there are several faces", "several-faces") if number is None else (f"there is no face {number}", "no-such-face")
-    raise FaceError(what, code=code, hint=f"choose {_numbered(faces)}")
-
-
 def as_photo(photo: PhotoLike) -> Photo:
     """The photo itself, the one at this path, or one of these pixels (uint8 [H, W, 3])."""
     if isinstance(photo, Photo):
@@ -386,9 +408,9 @@ def _pointed(photo: Photo, faces: Sequence[Face] | None, face: int | str, device
     return chosen if all(f.scheme == "ibug68" for f in chosen) else landmarks(photo, chosen, device=device)
 
 
-def _check_turn(pose: Sequence[float | None], turn: Sequence[float], expression: Mapping[str, float]) -> None:
+def _check_turn(pose: Sequence[float | None], turn: Sequence[float], more: Sequence[float]) -> None:
     given = [angle for angle in pose if angle is not None]
-    if not np.isfinite([*given, *turn, *expression.values()]).all() or len(turn) != 3 or (given and any(turn)):
+    if not np.isfinite([*given, *turn, *more]).all() or len(turn) != 3 or (given and any(turn)):
         hint = "give yaw, pitch or roll to turn to, or three finite degrees to turn by"
         raise UsageError("the angles make no sense together", code="usage", hint=hint)
 
@@ -396,12 +418,3 @@ def _check_turn(pose: Sequence[float | None], turn: Sequence[float], expression:
 def _within(value: float, name: str) -> None:
     if not 0 <= value <= 1:  # also refuses NaN
         raise UsageError(f"{name} is {value}", code="usage", hint="it lies between 0 and 1")
-
-
-def _numbered(faces: Sequence[Face], first: int = 9) -> str:
-    """For each of the first few faces: 1 (left 12, top 40, 80x96)."""
-    said = []
-    for index, face in enumerate(faces[:first], 1):
-        x0, y0, x1, y1 = face.box
-        said.append(f"{index} (left {x0:.0f}, top {y0:.0f}, {x1 - x0:.0f}x{y1 - y0:.0f})")
-    return ", ".join(said) + (f" and so on to {len(faces)}" if len(faces) > first else "")

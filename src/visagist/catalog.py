@@ -190,6 +190,12 @@ SYSTEMS: dict[str, System] = {
             },
         ),
         System(
+            name="shading",
+            verb="rotate",
+            paper="Kemelmacher-Shlizerman, Basri: 3D Face Reconstruction from a Single Image Using a Single Reference Face Shape. 2011",
+            presets={"default": ("visagist.rotate.shading:Shading", {})},
+        ),
+        System(
             name="cifar-best",
             verb="classify",
             paper="own network; Jordan: 94% on CIFAR-10 Training in 3.29 Seconds on a Single GPU. arXiv:2404.00498, 2024",

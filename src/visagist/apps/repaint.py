@@ -147,14 +147,17 @@ def write_sidecar(
     return path
 
 
-def more_settings(given: Sequence[str]) -> dict[str, Any]:
-    """Settings of the run from texts such as "style_scale=1.2" or "style_layers=conv1_1,conv2_1". UsageError for unknown names."""
+def more_settings(given: Sequence[str], system: str = "gatys") -> dict[str, Any]:
+    """Settings of a run of this system from texts such as "style_scale=1.2" or "style_layers=conv1_1,conv2_1".
+
+    UsageError for unknown names.
+    """
     from visagist import catalog
     from visagist.apps.recipe_options import values_of
 
     if not given:
         return {}
-    recipe = catalog.recipe("gatys")
+    recipe = catalog.recipe(system)
     known = dict(vars(recipe))
     texts = {}
     for text in given:

@@ -1,4 +1,4 @@
-"""`visagist rotate`: heads turned, one picture or a row of views, a film of them, the face as a mesh."""
+"""`visagist rotate`: heads turned, one picture or a row of views, a film of them, the face as a mesh; relit by `relighting`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -24,6 +24,7 @@ from visagist.apps.options import (
     Photos,
     Quiet,
     Seed,
+    numbers,
 )
 from visagist.errors import OutputError, UsageError
 
@@ -56,6 +57,14 @@ def _degrees(text: str | None) -> Any:
         found = ()
     if len(found) != 3 or not all(map(math.isfinite, found)):
         raise typer.BadParameter(f"{text!r} is not three numbers such as 20,0,0.")
+    return found
+
+
+def _lamp(text: str | None) -> Any:
+    """AZ,EL as two numbers; None stays None."""
+    found = numbers(text)
+    if found is not None and (len(found) != 2 or not all(map(math.isfinite, found)) or abs(found[1]) > 90):
+        raise typer.BadParameter(f"{text!r} is no direction such as 60,20, azimuth and elevation (-90 to 90) in degrees.")
     return found
 
 
@@ -123,9 +132,29 @@ def rotate(
         Background,
         typer.Option("--background", help="What is about the face: moved along with it, the photo as it is, or grey."),
     ] = Background.mesh,
+    light: Annotated[
+        str | None,
+        typer.Option("--light", metavar="AZ,EL", callback=_lamp, help="Light from there: 90,0 is the picture's right, 0,90 above."),
+    ] = None,
+    albedo: Annotated[str | None, typer.Option("--albedo", metavar="FILE.png", help="Also faces without their light.")] = None,
+    slant: Annotated[str | None, typer.Option("--slant", metavar="FILE.png", help="Also how far the skin turns away.")] = None,
+    tilt: Annotated[str | None, typer.Option("--tilt", metavar="FILE.png", help="Also in which direction it does.")] = None,
+    reference: Annotated[
+        str, typer.Option("--reference", metavar="fitted|mean|FILE.obj", help="shading: the face that is begun with.")
+    ] = "fitted",
+    set: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", show_default=False, help="shading: any other setting, such as order=2."),
+    ] = None,
     model: Annotated[
-        str, typer.Option("--model", metavar="NAME|PATH", help="morphable, or its weights file or run folder.")
-    ] = "morphable",
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME|PATH",
+            help="morphable, or its weights file or run folder; shading: with the relief that the light on a face tells. "
+            "Default: morphable, shading with --light, --albedo, --slant or --tilt.",
+        ),
+    ] = None,
     out: OutResult = None,
     in_place: InPlace = False,
     json: Json = False,
@@ -136,9 +165,9 @@ def rotate(
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> int:
-    """Turn heads, believably to about 30 degrees; up to 75."""
+    """Turn heads, believably to about 30 degrees; up to 75. Or put faces in another light."""
     from visagist import api, catalog
-    from visagist.apps import batch, meshes, verbs
+    from visagist.apps import batch, meshes, relighting, repaint, verbs
     from visagist.apps.report import printable
 
     angles: Any = views  # as `_span` has read them
@@ -150,6 +179,17 @@ def rotate(
         given["expression"] = expression
     if background is not Background.mesh:
         given["background"] = background.value
+    options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels, in_place=in_place, edits=True)
+    own = {"albedo": albedo, "slant": slant, "tilt": tilt}
+    if model is None:
+        model = "shading" if light is not None or any(own.values()) else "morphable"
+    if model == "shading":
+        files = {name: path for name, path in {"mesh": mesh, "depth": depth, "normals": normals, **own}.items() if path is not None}
+        settings = repaint.more_settings(set or [], "shading")
+        wish = relighting.Asked(cast(Any, light), files, reference, settings, views is not None or film is not None)
+        return relighting.rotate(options, wish, given, face=face, device=device.value)
+    if light is not None or any(own.values()) or set or reference != "fitted":
+        raise UsageError("--light, --albedo, --slant, --tilt, --reference and --set are for --model shading", code="usage")
     several = len(batch.collect(photos)[0]) > 1
     _check(given, views, {"film": film, "mesh": mesh, "depth": depth, "normals": normals}, several=several, overwrite=overwrite)
     reports: list[Report] = []
@@ -173,7 +213,6 @@ def rotate(
         poses = ["/".join(f"{v:.0f}" for v in fit["pose"].values()) for fit in record["fits"]]
         return [[" ".join(poses), printable(record["out"])]]
 
-    options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels, in_place=in_place, edits=True)
     columns = {"was at": 12, "result": 0}
     return verbs._through(options, "rotate", do, columns, cells, "turned", more={"fits": []}, opened=reports.append)
 

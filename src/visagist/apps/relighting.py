@@ -1,0 +1,139 @@
+"""`visagist rotate --model shading`: the relief that shading tells, as maps and meshes; faces in another light, and turned."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visagist.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from visagist.apps.batch import Job
+    from visagist.apps.report import Report
+    from visagist.apps.verbs import Options
+    from visagist.photo.photo import Photo
+
+MAPS = ("depth", "normals", "albedo", "slant", "tilt")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command was asked for beside turning.
+
+    light      azimuth and elevation of a lamp
+    files      of MAPS and "mesh", those that are to be written, by name
+    reference  fitted, mean, or an .obj file of a face
+    settings   fields of `rotate.shading.Shading`
+    views      whether a sheet of views or a film was asked for, which the model morphable makes
+    """
+
+    light: tuple[float, float] | None
+    files: Mapping[str, str]
+    reference: str
+    settings: Mapping[str, Any]
+    views: bool = False
+
+
+def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: int | str, device: str) -> int:
+    """Write the photo with faces relit and turned, and the files. Returns the exit code. turning: as `api.rotate` takes it."""
+    from visagist import api, catalog
+    from visagist.apps import batch, meshes, verbs
+    from visagist.apps.report import printable
+
+    _check(asked, turning, several=len(batch.collect(options.photos)[0]) > 1, overwrite=options.overwrite)
+    settings = dict(asked.settings)
+    settings["reference"] = asked.reference if asked.reference in ("fitted", "mean") else "mean"
+    other = None
+    if asked.reference != settings["reference"]:
+        from visagist.training.data import meshes as readers
+
+        other = readers.one(Path(asked.reference))
+    recipe: Any = catalog.recipe("shading", **settings)  # what is wrong with them is said before a photo is opened
+    reports: list[Report] = []
+
+    def do(job: Job) -> dict[str, Any]:
+        assert job.out is not None
+        photo = verbs._open(job, options)
+        found = api.landmarks(photo, api.choose(api.detect(photo, device=device), face), device=device)
+        loaded = catalog.load("morphable", device)
+        reliefs = recipe.reliefs(loaded.nets, photo, found, turner=loaded.recipe, other=other)
+        more = {"light": asked.light, "reliefs": reliefs, **settings}
+        made = api.rotate(photo, faces=found, model="shading", device=device, **turning, **more)
+        if "mesh" in asked.files:
+            meshes.write(asked.files["mesh"], reliefs[0].mesh(photo.size), photo, options.overwrite)
+        _write_maps(photo, reliefs, asked.files, made, options.overwrite)
+        made.save(job.out, overwrite=options.overwrite or job.in_place)
+        if any(relief.frontal for relief in reliefs):
+            reports[0].remarks(job.name, "the light comes from the camera and shows little shape: the fitted model is what you see")
+        told = {"fits": [one.found.as_dict() for one in reliefs], "reliefs": [one.as_dict() for one in reliefs]}
+        return {**verbs._record(job, photo, dict(enumerate(found, 1))), **told}
+
+    def cells(record: dict[str, Any]) -> list[list[str]]:
+        return [[" ".join(f"{relief['changed_mm']['mean']:.1f}" for relief in record["reliefs"]), printable(record["out"])]]
+
+    columns = {"relief mm": 9, "result": 0}
+    return verbs._through(
+        options, "rotate", do, columns, cells, "worked on", more={"fits": [], "reliefs": []}, opened=reports.append
+    )
+
+
+def _check(asked: Asked, turning: Mapping[str, Any], *, several: bool, overwrite: bool) -> None:
+    """What would go wrong is said before any photo is opened."""
+    from visagist.apps import meshes
+
+    if not turning and asked.light is None and not asked.files:
+        hint = "give --light, --yaw, --turn, --depth, --normals, --albedo or --mesh"
+        raise UsageError("nothing says what to do", code="usage", hint=hint)
+    if asked.views:
+        raise UsageError("--views and --film are for --model morphable", code="usage", hint="turn with --yaw")
+    if "background" in turning:
+        raise UsageError("--background is for --model morphable", code="usage", hint="leave it out")
+    if "turn" in turning and {"yaw", "pitch", "roll"} & turning.keys():
+        what = "--turn is by how much, --yaw, --pitch and --roll are to where"
+        raise UsageError(what, code="usage", hint="give one or the other")
+    if turning and asked.reference not in ("fitted", "mean"):
+        raise UsageError("heads turn with the morphable model", code="usage", hint="leave --reference out, or choose mean")
+    if several and asked.files:
+        raise UsageError("a mesh or a map shows one photo", code="usage", hint="name one photo")
+    for name, path in asked.files.items():
+        if name == "mesh":
+            meshes.check(path, overwrite)
+        elif not path.lower().endswith(".png"):
+            raise UsageError(f"{name} is written as .png", code="usage", path=path)
+        elif not overwrite and os.path.lexists(path):
+            raise OutputError("the file exists already", code="exists", path=path, hint="--overwrite replaces it")
+
+
+def _write_maps(photo: Photo, reliefs: Any, files: Mapping[str, str], made: Photo, overwrite: bool) -> None:
+    """The maps of all faces in the photo's pixels, before any turn; where two lie over each other, the larger face's."""
+    import numpy as np
+
+    from visagist.photo import maps
+
+    if not any(name in files for name in MAPS):
+        return
+    near = np.zeros(photo.size, np.float32)
+    normals = np.zeros((*photo.size, 3), np.float32)
+    albedo = np.zeros((*photo.size, 3), np.uint8)
+    there = np.zeros(photo.size, bool)
+    for relief in reversed(reliefs):
+        depth, here = relief.laid(relief.depth * (10 / relief.unit), photo.size)
+        near[here] = (depth - depth[here].min())[here] if here.any() else 0
+        normals[here] = relief.laid(relief.normals, photo.size)[0][here]
+        if "albedo" in files:
+            albedo[here] = relief.albedo_of(photo.pixels)[here]
+        there |= here
+    normals /= np.maximum(np.linalg.norm(normals, axis=2, keepdims=True), 1e-6)
+    pictures = {
+        "depth": lambda: maps.depth_map(near, there),
+        "normals": lambda: maps.normal_map(normals, there),
+        "albedo": lambda: albedo,
+        "slant": lambda: maps.slant_map(normals, there),
+        "tilt": lambda: maps.tilt_map(normals, there),
+    }
+    for name in MAPS:
+        if name in files:
+            maps.save_map(files[name], pictures[name](), made.history, overwrite=overwrite)

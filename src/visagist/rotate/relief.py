@@ -1,0 +1,200 @@
+"""What shading told of a face, and what can be done with it: pictures of depth and normals, a mesh, another light, a turn.
+
+Input   what `shading` found: a reference surface and the change of its depth, in a window of the photo.
+Output  maps of the photo's size, the photo in another light, a mesh, the morphable model with the relief on it.
+Read    Relief; its `relit`, `mesh`, `carried`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+
+from visagist.head.fit import Fit
+from visagist.head.light import encoded, harmonics, lamp, linear
+from visagist.head.mesh import Mesh
+from visagist.head.morphable import Morphable
+from visagist.head.render import harmonic
+from visagist.photo.window import Window
+from visagist.rotate.depth import lifted
+from visagist.rotate.reference import Reference, drawn
+
+TORN, STEEP = 0.35, 6.0  # a step in depth larger than both, in model units and pixels, is an edge between two surfaces
+REACH = 0.22  # in a new light hair and neck change along with the face next to them, less and less, so far (parts of its height)
+GAIN = (0.04, 6.0)  # how much darker and brighter linear light may become
+
+
+@dataclass(frozen=True, eq=False)
+class Relief:
+    """One face. Pictures are float64 [h, w] in pixels of the window unless said; normals x right, y up, z to the viewer.
+
+    window     photo -> window
+    aligned    the reference as the points alone place it; reference: after its correction by shading; both in the window
+    triangles  int [F, 3] of the reference
+    change     what shading adds to the reference's depth, in pixels of the window towards the viewer
+    mask       bool: pixels whose brightness was used; held: those that keep the reference's shape (eyes, brows, nostrils, mouth)
+    light      [4] or [9] coefficients of `head.light.harmonics`; albedo: 0.1 .. 1.5
+    residual   mean difference in the mask between the photo and albedo times light, in sRGB levels of 0..255
+    frontal    the light comes from the camera: little or nothing was changed
+    rounds     how many were needed
+    """
+
+    window: Window
+    aligned: Reference
+    reference: Reference
+    triangles: np.ndarray
+    change: np.ndarray
+    mask: np.ndarray
+    held: np.ndarray
+    light: np.ndarray
+    albedo: np.ndarray
+    residual: float
+    frontal: bool
+    rounds: int
+
+    @cached_property
+    def _drawn(self) -> tuple[Any, np.ndarray, np.ndarray]:
+        return drawn(self.reference, self.triangles, self.change.shape)
+
+    @property
+    def covered(self) -> np.ndarray:
+        """bool: where there is a face."""
+        covered: np.ndarray = self._drawn[0].covered
+        return covered
+
+    @cached_property
+    def whole(self) -> np.ndarray:
+        """bool: the same with the openings of eyes and mouth."""
+        outlines, _ = cv2.findContours(self.covered.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        filled = np.zeros(self.covered.shape, np.uint8)
+        cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
+        return filled > 0
+
+    @property
+    def depth(self) -> np.ndarray:
+        """Depth towards the viewer in pixels of the window; 0 where there is no face."""
+        return np.where(self.covered, self._drawn[1] + self.change, 0)
+
+    @property
+    def unit(self) -> float:
+        """Window pixels per unit of the model (about a centimetre)."""
+        return self.reference.found.scale
+
+    @cached_property
+    def normals(self) -> np.ndarray:
+        """Unit normals [h, w, 3]; (0, 0, 1) off the face."""
+        return lifted(self._drawn[2], self.change)
+
+    def picture(self) -> np.ndarray:
+        """What albedo and light make of the face, uint8 [h, w]: close to the photo where the method works."""
+        order = 1 if len(self.light) == 4 else 2
+        shade = encoded(self.albedo * (harmonics(self.normals, order) @ self.light))
+        return np.where(self.covered, np.rint(shade), 0).astype(np.uint8)
+
+    # pictures of the photo's size
+
+    def laid(self, values: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """A picture [h, w] or [h, w, C] of the window in the photo's pixels, float32, and where the face is there, bool [H, W].
+
+        What lies off the face is first continued from it, so that nothing fades out at the outline.
+        """
+        values = values.astype(np.float32)
+        flat = values.reshape(*values.shape[:2], -1)
+        whole = np.concatenate(
+            [harmonic(np.ascontiguousarray(flat[..., i : i + 4]), self.covered, sweeps=6) for i in range(0, flat.shape[2], 4)],
+            axis=2,
+        )
+        back = Window(self.window.inverse, size)
+        there = back.cut(self.whole.astype(np.float32), border=(0.0,)) > 0.5
+        shape = (*size, *values.shape[2:])
+        return back.cut(np.ascontiguousarray(whole)).reshape(shape), there
+
+    def albedo_of(self, pixels: np.ndarray) -> np.ndarray:
+        """The face as it would look evenly lit, uint8 [H, W, 3]; black off the face."""
+        shade, there = self.laid(self._shade(), pixels.shape[:2])
+        even = np.median(self._shade()[self.mask])
+        laid = encoded(linear(pixels) * (even / np.maximum(shade, 0.15 * even))[..., None])
+        return np.where(there[..., None], np.rint(laid), 0).astype(np.uint8)
+
+    def relit(self, pixels: np.ndarray, azimuth: float, elevation: float, strength: float = 1.0) -> np.ndarray:
+        """The photo uint8 [H, W, 3] with the face in the light of one lamp (`head.light.lamp`), as bright on the whole as before.
+
+        strength  0..1, 0 gives the photo back
+
+        Every pixel's linear light is multiplied by new shade over old shade, so that all texture stays; beyond the face that
+        factor goes smoothly back to 1 (a harmonic map: the same as blending by Poisson's equation in the logarithm).
+        """
+        old, new = self._shade(), lamp(self.normals, azimuth, elevation)
+        floor = 0.1 * np.median(old[self.mask])
+        gain = np.log(np.maximum(new, 0.02) / np.maximum(old, floor))
+        gain -= np.log(new[self.mask].mean() / old[self.mask].mean())
+        known = self.covered.copy()
+        pad = round(REACH * np.ptp(np.nonzero(known)[0])) + 2
+        wide, there = (np.pad(a, pad) for a in (gain.astype(np.float32), known))
+        far = cv2.distanceTransform((~there).astype(np.uint8), cv2.DIST_L2, 5) > pad - 2
+        smooth = harmonic(np.where(there, wide, 0)[..., None], there | far)
+        smooth = strength * cv2.GaussianBlur(smooth.reshape(wide.shape), (0, 0), 0.8)
+        matrix = self.window.inverse.copy()
+        matrix[:, 2] -= matrix[:, :2] @ (pad, pad)
+        laid = Window(matrix, pixels.shape[:2]).cut(np.ascontiguousarray(smooth), border=(0.0,))
+        factor = np.clip(np.exp(laid), *GAIN)[..., None]
+        changed = np.abs(laid) > 1e-4
+        return np.where(changed[..., None], np.rint(encoded(linear(pixels) * factor)), pixels).astype(np.uint8)
+
+    def _shade(self) -> np.ndarray:
+        return harmonics(self.normals, 1 if len(self.light) == 4 else 2) @ self.light
+
+    # surfaces
+
+    def mesh(self, size: tuple[int, int]) -> Mesh:
+        """The relief as a surface in model units, one vertex for each pixel of the face: x right, y up, z to the viewer, about
+        the middle of the face; torn where one part hides another. uv: where it is in the photo of this size (height, width)."""
+        covered, depth = self.covered, self.depth / self.unit
+        y, x = np.nonzero(covered)
+        number = np.full(covered.shape, -1)
+        number[y, x] = np.arange(len(x))
+        places = np.stack([(x + 0.5) / self.unit, -(y + 0.5) / self.unit, depth[y, x]], axis=1)
+        a, b, c, d = (part.ravel() for part in (number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:]))
+        triangles = np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)])
+        triangles = triangles[(triangles >= 0).all(1)]
+        triangles = triangles[np.ptp(places[triangles][:, :, 2], axis=1) < max(TORN, STEEP / self.unit)]
+        used, triangles = np.unique(triangles, return_inverse=True)
+        at = self.window.to_photo(np.stack([x + 0.5, y + 0.5], axis=1)) / size[::-1]
+        uv = np.clip(np.stack([at[:, 0], 1 - at[:, 1]], axis=1), 0, 1)
+        return Mesh(places[used] - places[used].mean(0), triangles.reshape(-1, 3), uv[used])
+
+    @property
+    def found(self) -> Fit:
+        """The reference's fit in pixels of the photo."""
+        own = self.reference.found
+        return replace(own, scale=own.scale / self.window.scale, shift=self.window.to_photo(own.shift))
+
+    def carried(self, model: Morphable) -> tuple[Morphable, Fit]:
+        """The model with the relief on it, and its fit in pixels of the photo: what `carry` turns."""
+        found, placed = self.reference.found, self.reference.placed
+        at = placed[:, :2].astype(np.float32) - 0.5
+        lift = cv2.remap(self.change.astype(np.float32), at[:, :1], at[:, 1:], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        towards = -found.turn[2] / found.scale  # the viewer, in model axes
+        flat = model.shape(found.identity, found.expression)
+        mean = model.mean + (self.reference.vertices - flat) + lift * towards
+        return replace(model, mean=mean), self.found
+
+    def as_dict(self) -> Mapping[str, object]:
+        """Ready for JSON."""
+        return {
+            "light": np.round(self.light, 4).tolist(),
+            "frontal_light": self.frontal,
+            "residual": round(self.residual, 3),
+            "rounds": self.rounds,
+            "changed_mm": {
+                "mean": round(float(np.abs(self.change[self.mask]).mean() / self.unit * 10), 3),
+                "largest": round(float(np.abs(self.change).max() / self.unit * 10), 3),
+            },
+            "used_pixels": int(self.mask.sum()),
+            "window": np.round(self.window.matrix, 5).tolist(),
+        }

@@ -1,0 +1,103 @@
+"""`visagist rotate --model shading`: what is refused before work starts; whole commands on the one real portrait."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from visagist.apps.cli import app
+from visagist.photo.photo import Photo, read_history
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--light", "60"], "no direction"),
+        (["--light", "60,95"], "no direction"),
+        (["--light", "nan,0"], "no direction"),
+        (["--model", "shading"], "nothing says what to do"),
+        (["--light", "60,0", "--views", "0:30:15"], "for --model morphable"),
+        (["--light", "60,0", "--background", "plain"], "for --model morphable"),
+        (["--light", "60,0", "--turn", "9,0,0", "--yaw", "3"], "one or the other"),
+        (["--light", "60,0", "--set", "order=3"], "order is 1 or 2"),
+        (["--light", "60,0", "--set", "colour=3"], "no setting"),
+        (["--albedo", "a.jpg"], "written as .png"),
+        (["--light", "60,0", "--mesh", "a.stl"], "written as .obj"),
+        (["--light", "60,0", "--reference", "none.obj"], "[bad-reference]"),
+        (["--yaw", "3", "--model", "shading", "--reference", "none.obj"], "morphable model"),
+        (["--yaw", "3", "--set", "order=2"], "for --model shading"),
+        (["--yaw", "3", "--model", "morphable", "--tilt", "t.png"], "for --model shading"),
+    ],
+)
+def test_wrong_usage(here: Path, photo: Callable[..., Path], run: Run, arguments: list[str], said: str) -> None:
+    photo("a.png")
+    done = run("rotate", "a.png", *arguments)
+    assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 1
+
+
+def test_maps_replace_nothing_and_belong_to_one_photo(here: Path, photo: Callable[..., Path], run: Run) -> None:
+    photo("a.png"), photo("b.png")
+    assert run("rotate", "a.png", "b.png", "--albedo", "c.png").code == 2
+    Path("c.png").write_text("mine")
+    done = run("rotate", "a.png", "--albedo", "c.png")
+    assert done.code == 3 and "[exists]" in done.err and not Path("a.rotate.png").exists()
+
+
+def test_references_that_are_none(here: Path, photo: Callable[..., Path], run: Run) -> None:
+    photo("a.png")
+    Path("f.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    for text, said in ((None, "cannot be read"), ("1 2 x", "invalid literal"), ("0 1 2", "68 numbers"), ("9 " * 68, "68 numbers")):
+        if text is not None:
+            Path("landmarks68.txt").write_text(text)
+        done = run("rotate", "a.png", "--light", "0,0", "--reference", "f.obj")
+        assert done.code == 2 and "landmarks68.txt: [bad-reference]" in done.err and said in done.err
+    Path("f.obj").write_bytes(b"\xff\x00v 1 nonsense")
+    done = run("rotate", "a.png", "--light", "0,0", "--reference", "f.obj")
+    assert done.code == 2 and "f.obj: [bad-reference]" in done.err
+
+
+def test_a_photo_without_a_face_fails(here: Path, photo: Callable[..., Path], run: Run) -> None:
+    photo("a.png", faces=0)
+    done = run("rotate", "a.png", "--light", "60,0")
+    assert done.code == 3 and "[no-face]" in done.err
+
+
+def test_the_portrait(here: Path, astronaut: np.ndarray) -> None:
+    Image.fromarray(astronaut[:300, 80:400]).save("a.png")
+    names = ("depth", "normals", "albedo", "slant", "tilt")
+    files = [text for name in names for text in (f"--{name}", f"{name}.png")]
+    more = ["--set", "apart=45", "--set", "rounds=1", "--mesh", "relief.obj", "--json"]
+    result = CliRunner().invoke(app, ["rotate", "a.png", "--light", "60,20", *files, *more])
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    (relief,), (fit,) = record["reliefs"], record["fits"]
+    assert len(relief["light"]) == 4 and not relief["frontal_light"] and 0 < relief["residual"] < 20 and relief["rounds"] == 1
+    assert 0 < relief["changed_mm"]["mean"] < relief["changed_mm"]["largest"] <= 15 and abs(fit["pose"]["yaw"]) < 12
+    lit = Photo.open("a.rotate.png")
+    assert (
+        lit.pixels.shape == (300, 320, 3)
+        and lit.history[-1].system == "shading"
+        and lit.history[-1].settings["light"] == "(60.0, 20.0)"
+    )
+    assert np.array_equal(lit.pixels[:8], astronaut[:8, 80:400])
+    with Image.open("depth.png") as depth:
+        levels = np.asarray(depth)
+    known = levels > 0
+    assert levels.dtype == np.uint16 and 0.05 < known.mean() < 0.3 and 5000 < levels.max() < 16000  # 5 to 16 cm
+    for name in names[1:]:
+        assert [step.system for step in read_history(f"{name}.png")] == ["shading"]
+        shown = Photo.open(f"{name}.png").pixels
+        assert shown.shape == (300, 320, 3) and not shown[~known].any()
+    nose = np.argwhere(levels == levels.max())[0]
+    assert 110 < nose[0] < 160 and 120 < nose[1] < 170
+    lines = Path("relief.obj").read_text().splitlines()
+    assert sum(line.startswith("v ") for line in lines) > 5000 and Path("relief.png").is_file()
