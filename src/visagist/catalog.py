@@ -192,7 +192,8 @@ SYSTEMS: dict[str, System] = {
         System(
             name="shading",
             verb="rotate",
-            paper="Kemelmacher-Shlizerman, Basri: 3D Face Reconstruction from a Single Image Using a Single Reference Face Shape. 2011",
+            paper="Kemelmacher-Shlizerman, Basri: 3D Face Reconstruction from a Single Image Using a Single Reference Face Shape. "
+            "PAMI 2011",
             presets={"default": ("visagist.rotate.shading:Shading", {})},
         ),
         System(
