@@ -9,8 +9,11 @@
     pictures.py  pictures in tar files or folders, decoded on first use and kept
     tables.py    csv rows with their line numbers, and the list of what is wrong with them
     made_up.py   drawn pictures with exact labels: faces, scenes, lip triples
+    rendered.py  rendered people: portraits with exact labels; rendered_folder.py writes them as a set
+    persons.py   who they are, what a picture shows of them
+    complexion.py, bust.py, wardrobe.py, backdrops.py    skin and cloth, body, hair and glasses, what stands behind
     heads.py     who is drawn, and where the 68 points are
     painting.py  how a head is painted
 
-Start at `readers.read` for real pictures and at `made_up.items` for drawn ones.
+Start at `readers.read` for real pictures at `made_up.items` for drawn ones and at `rendered.items` for rendered ones.
 """
