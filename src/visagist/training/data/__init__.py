@@ -15,5 +15,5 @@
     heads.py     who is drawn, and where the 68 points are
     painting.py  how a head is painted
 
-Start at `readers.read` for real pictures at `made_up.items` for drawn ones and at `rendered.items` for rendered ones.
+Start at `readers.read` for real pictures, at `made_up.items` for drawn ones, at `rendered.items` for rendered ones.
 """
