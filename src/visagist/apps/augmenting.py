@@ -21,8 +21,7 @@ from visagist.errors import FaceError, PhotoError, TrainingError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from visagist.recipe import Item
-
+Item = Any  # `visagist.recipe.Item`, which the readers give
 ROOM = 2.0  # side of the square that is kept about a face, over the longer side of its points
 SHOWN = 6  # photos on a contact sheet, and views of each
 
