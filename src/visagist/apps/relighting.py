@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,33 +107,26 @@ def _check(asked: Asked, turning: Mapping[str, Any], *, several: bool, overwrite
             raise OutputError("the file exists already", code="exists", path=path, hint="--overwrite replaces it")
 
 
-def _write_maps(photo: Photo, reliefs: Any, files: Mapping[str, str], made: Photo, overwrite: bool) -> None:
+def _write_maps(photo: Photo, reliefs: Sequence[Any], files: Mapping[str, str], made: Photo, overwrite: bool) -> None:
     """The maps of all faces in the photo's pixels, before any turn; where two lie over each other, the larger face's."""
     import numpy as np
 
     from visagist.photo import maps
 
-    if not any(name in files for name in MAPS):
-        return
-    near = np.zeros(photo.size, np.float32)
-    normals = np.zeros((*photo.size, 3), np.float32)
-    albedo = np.zeros((*photo.size, 3), np.uint8)
-    there = np.zeros(photo.size, bool)
-    for relief in reversed(reliefs):
-        depth, here = relief.laid(relief.depth * (10 / relief.unit), photo.size)
-        near[here] = (depth - depth[here].min())[here] if here.any() else 0
-        normals[here] = relief.laid(relief.normals, photo.size)[0][here]
-        if "albedo" in files:
-            albedo[here] = relief.albedo_of(photo.pixels)[here]
-        there |= here
-    normals /= np.maximum(np.linalg.norm(normals, axis=2, keepdims=True), 1e-6)
-    pictures = {
-        "depth": lambda: maps.depth_map(near, there),
-        "normals": lambda: maps.normal_map(normals, there),
-        "albedo": lambda: albedo,
-        "slant": lambda: maps.slant_map(normals, there),
-        "tilt": lambda: maps.tilt_map(normals, there),
-    }
-    for name in MAPS:
-        if name in files:
-            maps.save_map(files[name], pictures[name](), made.history, overwrite=overwrite)
+    wanted = [name for name in MAPS if name in files]
+    out = {name: np.zeros(photo.size, np.uint16) if name == "depth" else np.zeros_like(photo.pixels) for name in wanted}
+    for relief in reversed(reliefs) if wanted else ():
+        area = relief.area(photo.size)
+        normals, there = relief.laid(relief.normals, photo.size, area)
+        normals /= np.maximum(np.linalg.norm(normals, axis=2, keepdims=True), 1e-6)
+        for name in wanted:
+            if name == "depth":
+                shown = maps.depth_map(relief.laid(relief.depth * (10 / relief.unit), photo.size, area)[0], there)
+            elif name == "albedo":
+                shown = relief.albedo_of(photo.pixels)[area]
+            else:
+                make = {"normals": maps.normal_map, "slant": maps.slant_map, "tilt": maps.tilt_map}[name]
+                shown = make(normals, there)
+            out[name][area][there] = shown[there]
+    for name in wanted:
+        maps.save_map(files[name], out[name], made.history, overwrite=overwrite)

@@ -98,28 +98,45 @@ class Relief:
 
     # pictures of the photo's size
 
-    def laid(self, values: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """A picture [h, w] or [h, w, C] of the window in the photo's pixels, float32, and where the face is there, bool [H, W].
+    def area(self, size: tuple[int, int], pad: int = 0) -> tuple[slice, slice]:
+        """Rows and columns of a photo of this size (height, width) that the window shows, with `pad` window pixels about it."""
+        height, width = self.change.shape
+        ends = self.window.to_photo(np.array([[-pad, -pad], [width + pad, height + pad]]))
+        (x0, y0), (x1, y1) = (np.clip(end, 0, size[::-1]).astype(int).tolist() for end in (np.floor(ends[0]), np.ceil(ends[1])))
+        return slice(y0, max(y0, y1)), slice(x0, max(x0, x1))
+
+    def laid(
+        self, values: np.ndarray, size: tuple[int, int], area: tuple[slice, slice] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A picture [h, w] or [h, w, C] of the window in the pixels of a photo of this size, float32, and where the face is there,
+        bool [H, W]; with `area` only that part of the photo.
 
         What lies off the face is first continued from it, so that nothing fades out at the outline.
         """
-        values = values.astype(np.float32)
-        flat = values.reshape(*values.shape[:2], -1)
-        whole = np.concatenate(
-            [harmonic(np.ascontiguousarray(flat[..., i : i + 4]), self.covered, sweeps=6) for i in range(0, flat.shape[2], 4)],
-            axis=2,
-        )
-        back = Window(self.window.inverse, size)
-        there = back.cut(self.whole.astype(np.float32), border=(0.0,)) > 0.5
-        shape = (*size, *values.shape[2:])
-        return back.cut(np.ascontiguousarray(whole)).reshape(shape), there
+        flat = values.astype(np.float32).reshape(*values.shape[:2], -1)
+        parts = [np.ascontiguousarray(flat[..., i : i + 4]) for i in range(0, flat.shape[2], 4)]
+        whole = np.concatenate([harmonic(part, self.covered, sweeps=6) for part in parts], axis=2)
+        back = self._back(size if area is None else area)
+        shown = back.cut(np.ascontiguousarray(whole)).reshape(*back.size, *values.shape[2:])
+        return shown, back.cut(self.whole.astype(np.float32), border=(0.0,)) > 0.5
+
+    def _back(self, area: tuple[int, int] | tuple[slice, slice], pad: int = 0) -> Window:
+        """The window, with `pad` pixels about it, -> the photo of this size or this part of it."""
+        rows, columns = (part if isinstance(part, slice) else slice(0, part) for part in area)
+        matrix = self.window.inverse.copy()
+        matrix[:, 2] -= matrix[:, :2] @ (pad, pad) + (columns.start, rows.start)
+        return Window(matrix, (rows.stop - rows.start, columns.stop - columns.start))
 
     def albedo_of(self, pixels: np.ndarray) -> np.ndarray:
         """The face as it would look evenly lit, uint8 [H, W, 3]; black off the face."""
-        shade, there = self.laid(self._shade(), pixels.shape[:2])
-        even = np.median(self._shade()[self.mask])
-        laid = encoded(linear(pixels) * (even / np.maximum(shade, 0.15 * even))[..., None])
-        return np.where(there[..., None], np.rint(laid), 0).astype(np.uint8)
+        out = np.zeros_like(pixels)
+        area = self.area(pixels.shape[:2])
+        if out[area].size:
+            shade, there = self.laid(self._shade(), pixels.shape[:2], area)
+            even = np.median(self._shade()[self.mask])
+            laid = encoded(linear(pixels[area]) * (even / np.maximum(shade, 0.15 * even))[..., None])
+            out[area] = np.where(there[..., None], np.rint(laid), 0)
+        return out
 
     def relit(self, pixels: np.ndarray, azimuth: float, elevation: float, strength: float = 1.0) -> np.ndarray:
         """The photo uint8 [H, W, 3] with the face in the light of one lamp (`head.light.lamp`), as bright on the whole as before.
@@ -133,18 +150,18 @@ class Relief:
         floor = 0.1 * np.median(old[self.mask])
         gain = np.log(np.maximum(new, 0.02) / np.maximum(old, floor))
         gain -= np.log(new[self.mask].mean() / old[self.mask].mean())
-        known = self.covered.copy()
-        pad = round(REACH * np.ptp(np.nonzero(known)[0])) + 2
-        wide, there = (np.pad(a, pad) for a in (gain.astype(np.float32), known))
+        pad = round(REACH * np.ptp(np.nonzero(self.covered)[0])) + 2
+        gain, there = np.pad(gain.astype(np.float32), pad), np.pad(self.covered, pad)
         far = cv2.distanceTransform((~there).astype(np.uint8), cv2.DIST_L2, 5) > pad - 2
-        smooth = harmonic(np.where(there, wide, 0)[..., None], there | far)
-        smooth = strength * cv2.GaussianBlur(smooth.reshape(wide.shape), (0, 0), 0.8)
-        matrix = self.window.inverse.copy()
-        matrix[:, 2] -= matrix[:, :2] @ (pad, pad)
-        laid = Window(matrix, pixels.shape[:2]).cut(np.ascontiguousarray(smooth), border=(0.0,))
-        factor = np.clip(np.exp(laid), *GAIN)[..., None]
-        changed = np.abs(laid) > 1e-4
-        return np.where(changed[..., None], np.rint(encoded(linear(pixels) * factor)), pixels).astype(np.uint8)
+        smooth = harmonic(np.where(there, gain, 0)[..., None], there | far)
+        smooth = strength * cv2.GaussianBlur(smooth.reshape(gain.shape), (0, 0), 0.8)
+        out, area = pixels.copy(), self.area(pixels.shape[:2], pad)
+        part = pixels[area]
+        if part.size:
+            laid = self._back(area, pad).cut(smooth, border=(0.0,))
+            lit = encoded(linear(part) * np.clip(np.exp(laid), *GAIN)[..., None])
+            out[area] = np.where(np.abs(laid)[..., None] > 1e-4, np.rint(lit), part)
+        return out
 
     def _shade(self) -> np.ndarray:
         return harmonics(self.normals, 1 if len(self.light) == 4 else 2) @ self.light

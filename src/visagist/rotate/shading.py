@@ -67,8 +67,8 @@ class Shading(Recipe):
     def __post_init__(self) -> None:
         if self.reference not in REFERENCES:
             raise ValueError(f"there is no reference {self.reference!r}, choose {' or '.join(REFERENCES)}")
-        if self.order not in TERMS or not 30 <= self.apart <= 250 or not 1 <= self.rounds <= 20:
-            raise ValueError("order is 1 or 2, apart lies between 30 and 250, rounds between 1 and 20")
+        if self.order not in TERMS or not 30 <= self.apart <= 160 or not 1 <= self.rounds <= 20:
+            raise ValueError("order is 1 or 2, apart lies between 30 and 160, rounds between 1 and 20")
         numbers = (self.refine, self.smooth, self.pull, self.wide, self.noise, self.outline)
         if not np.isfinite(numbers).all() or min(numbers) < 0 or not self.noise or not 1 <= self.iterations <= 10_000:
             raise ValueError("refine, smooth, pull, wide, outline are 0 or more, noise is more, iterations at least 1")
