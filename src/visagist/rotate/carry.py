@@ -73,8 +73,9 @@ def carry(
         taken = cv2.remap(part, at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         return taken.astype(np.float32)
 
-    layer = moved(inner.places())
-    layer = inner.softened(layer) if skin is None else inner.completed(layer, skin)
+    layer = inner.softened(moved(inner.places()))
+    if skin is not None:
+        layer = inner.completed(layer, skin)
     layer = inner.mirrored(layer, moved)
     layer = opened(layer, model, before, after, then, target)
     if ground is None:
@@ -91,11 +92,11 @@ def carry(
 def visible(model: Morphable, found: Fit, turn: np.ndarray, expression: np.ndarray) -> float:
     """The share of the turned face's skin, as it is seen then, that the photo shows: 0..1."""
     before = model.shape(found.identity, found.expression)
-    size = 160.0 / max(float(np.ptp(before[:, 1])), 1e-9)  # pixels in a unit of the model: the share needs no fine picture
-    small = replace(found, scale=size, shift=np.array([160.0, 160.0]) - size * (found.turn[:2] @ before.mean(0)))
+    size = 90.0 / max(float(np.ptp(before[:, 1])), 1e-9)  # pixels in a unit of the model: the share needs no fine picture
+    small = replace(found, scale=size, shift=np.array([90.0, 90.0]) - size * (found.turn[:2] @ before.mean(0)))
     then = size * _about(before, model.shape(found.identity, expression), model, small, turn)
     now = small.placed(before)
-    source, target = rasterise(now, model.triangles, (320, 320)), rasterise(then, model.triangles, (320, 320))
+    source, target = rasterise(now, model.triangles, (180, 180)), rasterise(then, model.triangles, (180, 180))
     facing = -(normals(before, model.triangles) @ found.turn[2])
     seen = Inner(model, now, facing, source, target, model.apart * size)
     return float(seen.known.sum() / max(int(target.covered.sum()), 1))

@@ -28,6 +28,7 @@ GRAZING = 0.33  # cosine to the view below which skin is too foreshortened to be
 LACKING = 0.01  # share of the face that must be hidden before the other cheek is asked
 SOFT = 0.06  # stretched skin is blurred by so much, beginning so far from where it is seen, in distances between the eyes
 SEAM = 0.12  # width of the band along which both cheeks are compared, in distances between the eyes
+DOUBT = 45.0  # difference of colours (of 255 each, root of squares) that two pictures of the same skin hardly have
 AROUND_EYES = 0.4  # so far about an eye's centre nothing is mirrored, in distances between the eyes
 OPENED = 0.04  # by so much, in distances between the eyes, lips must part before the mouth's inside shows
 WIDE = 0.06  # lips that stand so far apart in the photo show an inside of their own
@@ -99,17 +100,20 @@ class Inner:
         return self._laid(layer, moved(harmonic(where, there)), lent, self.known & there)
 
     def completed(self, layer: np.ndarray, colours: np.ndarray) -> np.ndarray:
-        """The layer float32 [h, w, 3] with hidden skin in these colours of the vertices, float [N, 3]."""
+        """The layer float32 [h, w, 3] with hidden skin in these colours of the vertices, float [N, 3]; less of them where what is
+        seen beside it has quite another colour, as hair has."""
         hidden = (self.target.covered & ~self.known & ~self._eyes()).astype(np.uint8)
         if hidden.sum() < LACKING * self.target.covered.sum():
             return layer
         filled = self.target.spread(colours)
         filled = cv2.resize(harmonic(filled, self.target.covered), (layer.shape[1], layer.shape[0]), interpolation=cv2.INTER_LINEAR)
-        return self._laid(layer, filled, hidden, self.known)
+        return self._laid(layer, filled, hidden, self.known, doubt=DOUBT)
 
-    def _laid(self, layer: np.ndarray, other: np.ndarray, where: np.ndarray, both: np.ndarray) -> np.ndarray:
+    def _laid(
+        self, layer: np.ndarray, other: np.ndarray, where: np.ndarray, both: np.ndarray, *, doubt: float = np.inf
+    ) -> np.ndarray:
         """The layer with the other [h, w, 3] laid over it, `where` uint8 [H, W] is 1; shifted in colour so that the two meet at the
-        seam, for which pixels serve where both are known, bool [H, W]."""
+        seam, for which pixels serve where both are known, bool [H, W]. Shifts beyond `doubt`: they show different things."""
         reach = max(2, round(SEAM * self.apart))
         band = (cv2.dilate(where, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0) & both
         if not band.any():
@@ -119,6 +123,7 @@ class Inner:
         shift = harmonic(cv2.GaussianBlur(unlike, (0, 0), max(1.0, reach / 4)), band)
         weight = cv2.GaussianBlur(where.astype(np.float32), (0, 0), max(1.0, reach / 4))
         shift, weight = (cv2.resize(one, full, interpolation=cv2.INTER_LINEAR) for one in (shift, weight))
+        weight = weight * np.exp(-np.square(shift).sum(2) / doubt**2)
         mixed: np.ndarray = layer + weight[..., None] * (other + shift - layer)
         return mixed
 
