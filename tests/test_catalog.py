@@ -16,8 +16,8 @@ from visagist.recipe import Recipe
 from visagist.weights import device as devices
 from visagist.weights import store
 
-VERBS = ["detect", "landmarks", "makeup", "stylize", "classify", "swap", "rotate", "edit", "generate", "recognize"]
-LENT = ["perceptual", "features"]  # networks that others work with; alone they do nothing to a photo
+VERBS = ["detect", "landmarks", "makeup", "stylize", "classify", "swap", "rotate", "edit", "generate", "recognize", "people"]
+LENT = ["perceptual", "features", "texture"]  # networks that others work with; alone they do nothing to a photo
 CARD = {"input": "RGB", "paper": "none", "command": "visagist train toy", "commercial_use": True}
 
 

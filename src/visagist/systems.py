@@ -161,7 +161,7 @@ SYSTEMS: dict[str, System] = {
         ),
         System(
             name="texture",
-            verb="rotate",
+            verb="people",
             paper="Blanz, Vetter: A Morphable Model for the Synthesis of 3D Faces. SIGGRAPH 1999: its texture vectors",
             presets={"default": ("visagist.rotate.texture:FaceTexture", {})},
         ),
