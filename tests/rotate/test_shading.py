@@ -120,6 +120,26 @@ def test_normals_and_depth_get_better(model: Morphable, head: Callable[..., Head
         assert not found.frontal and np.abs(found.change).max() < 1.5 * found.unit
 
 
+@pytest.mark.long
+def test_twenty_heads(model: Morphable, head: Callable[..., Head]) -> None:
+    rows = np.array([errors(one := head(seed), told(model, one, Shading())) for seed in range(20)])
+    before, after, far_before, far_after = rows.T
+    assert after.mean() < 0.9 * before.mean() and (after > before).sum() <= 1
+    assert (far_after < 1.05 * far_before).all()
+
+
+def test_a_face_at_the_border(model: Morphable, head: Callable[..., Head]) -> None:
+    one = head(1)
+    for y, x in ((60, 0), (0, 70)):
+        points = one.points - np.array((x, y))
+        found = QUICK.relief(model, Photo.of(one.pixels[y:, x:]), points, fit(model, points))
+        shown, _ = found.laid(found.mask.astype(float), (SIZE[0] - y, SIZE[1] - x))
+        assert found.mask.sum() > 2000 and np.isfinite(found.change).all() and shown.max() > 0.9
+        assert found.relit(one.pixels[y:, x:], 50, 0).shape == (SIZE[0] - y, SIZE[1] - x, 3)
+    with pytest.raises(FaceError, match="too little"):
+        QUICK.relief(model, Photo.of(one.pixels[:40, :40]), one.points, fit(model, one.points))
+
+
 @pytest.mark.parametrize("settings", [{"reference": "mean"}, {"refine": 0.0}, {"order": 2}, {"smooth": 0.02, "wide": 0.0}])
 def test_settings(model: Morphable, head: Callable[..., Head], settings: dict[str, Any]) -> None:
     one = head(3)
