@@ -153,17 +153,15 @@ def stylize(
 
     photo     Photo, path, or uint8 array [H, W, 3]
     style     a picture as photo is, several of them, or the name of a painting (`catalog.PAINTINGS`); a file wins over a name
-    model     "gatys" optimises the picture for any style, for minutes; "fast-style", or the path of its weights, paints at once,
-              but only what it was trained for. Default: fast-style for a name, gatys for pictures
+    model     "gatys": any style, minutes; "fast-style" or a weights file: one style, at once. Default: by what `style` is
     features  for gatys: "perceptual", or the feature network a user brought, by name (vgg19) or path
     size      longer side of the result in pixels, 0 for the photo's own
     colour    "keep" keeps the photo's, "match" (gatys) recolours the style like the photo first
     shares    for several styles: how much of each
-    faces     for gatys: which faces to keep more of; default: all that `landmarks` finds, where `guard` is not 0
+    faces     which faces to keep more of; default: all that `landmarks` finds, where the setting `guard` (0.6) is not 0
     seed      of the noise of `init="noise"`
     progress  for gatys: is told after every iteration (`stylize.gatys.Progress`); True ends the run there
-    settings  for gatys: any field of `stylize.gatys.Gatys` (iterations, ratio, init, guard, style_scale and so on), and `preset`:
-              "default", "seed" or "demo"
+    settings  `guard`; for gatys any field of `stylize.gatys.Gatys`, and `preset`: "default", "seed" or "demo"
 
     Returns the painting with the step added to its history. Ctrl-C ends a gatys run early with what there is so far. PhotoError
     "too-large" says which size would fit into memory; other errors as `detect`.
@@ -176,7 +174,7 @@ def stylize(
         model = "fast-style" if len(styles) == 1 and catalog.painting(styles[0]) else "gatys"
     asked = {"size": size, "colour": colour, **settings}
     if model != "gatys":
-        return _painted_at_once(photo, styles, model, device, {**asked, **({"shares": shares} if shares else {})})
+        return _painted_at_once(photo, styles, model, device, faces, {**asked, **({"shares": shares} if shares else {})})
     return _optimised(photo, styles, features, device, faces, asked, {"shares": shares, "seed": seed, "progress": progress})
 
 
@@ -195,8 +193,7 @@ def _optimised(
         raise UsageError("no style is given", code="usage", hint="name a picture or one of " + ", ".join(catalog.PAINTINGS))
     pictures = [_on_white(as_photo(catalog.painting(one) or one)) for one in styles]
     loaded = catalog.features(features, device)
-    if faces is None:
-        faces = landmarks(photo, device=device) if recipe.guard else ()
+    faces = landmarks(photo, device=device) if faces is None and recipe.guard else faces or ()
     more = {"faces": faces, "half": loaded.half, "available": loaded.available, **run}
     pixels: np.ndarray = recipe.stylize(loaded.nets, photo, pictures, **more)
     told = {
@@ -208,9 +205,11 @@ def _optimised(
     return photo.edited(pixels, Step("stylize", "gatys", loaded.card.sha256[:12], _scalars(told)))
 
 
-def _painted_at_once(photo: Photo, styles: Sequence[PhotoLike], model: str, device: str, asked: Mapping[str, Any]) -> Photo:
+def _painted_at_once(
+    photo: Photo, styles: Sequence[PhotoLike], model: str, device: str, faces: Sequence[Face] | None, asked: Mapping[str, Any]
+) -> Photo:
     """`stylize` by a network that paints in one way: the one of this model, or of the painting of this name."""
-    if other := [name for name in asked if name not in ("size", "colour")]:
+    if other := [name for name in asked if name not in ("size", "colour", "guard")]:
         raise UsageError(f"{other[0]} is a setting of gatys", code="usage", hint="leave it out, or choose the model gatys")
     if model == "fast-style":
         if len(styles) != 1 or not isinstance(styles[0], str) or styles[0] not in catalog.PAINTINGS:
@@ -220,8 +219,9 @@ def _painted_at_once(photo: Photo, styles: Sequence[PhotoLike], model: str, devi
     loaded = catalog.load(model, device, verb="stylize")
     if "painter" not in loaded.nets:
         raise UsageError(f"{model[:80]} is {loaded.system.name}, which does not paint", code="wrong-verb", hint="choose gatys")
+    faces = landmarks(photo, device=device) if faces is None and asked.get("guard", 0.6) else faces or ()
     with loaded.inference():
-        pixels: np.ndarray = loaded.recipe.stylize(loaded.nets, photo, available=loaded.available, **asked)
+        pixels: np.ndarray = loaded.recipe.stylize(loaded.nets, photo, faces=faces, available=loaded.available, **asked)
     settings = _scalars({"style": _names(styles), **asked})
     return photo.edited(pixels, Step("stylize", loaded.system.name, loaded.card.sha256[:12], settings))
 
@@ -276,9 +276,9 @@ def rotate(
     loaded = catalog.load(model, device, verb="rotate")
     chosen = _pointed(photo, faces, face, device)
     asked |= {} if background == "mesh" else {"background": background}
-    skin = catalog.load("texture", device).nets["skin"].texture()
+    skin: Any = catalog.load("texture", device).nets["skin"]
     with loaded.inference():
-        pixels: np.ndarray = loaded.recipe.rotate(loaded.nets, photo, chosen, skin=skin, **asked)
+        pixels: np.ndarray = loaded.recipe.rotate(loaded.nets, photo, chosen, skin=skin.texture(), **asked)
     settings = {"yaw": yaw, "pitch": pitch, "roll": roll, **_scalars({k: v for k, v in asked.items() if k != "pose"}), "face": face}
     return photo.edited(pixels, Step("rotate", loaded.system.name, loaded.card.sha256[:12], settings))
 

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from visagist import catalog
 from visagist.apps.cli import app
 from visagist.errors import PhotoError, TrainingError, UsageError, WeightsError
+from visagist.photo.face import Face
 from visagist.photo.photo import Photo
 from visagist.recipe import Item, Run, Tools
 from visagist.stylize import canvas
@@ -309,3 +310,17 @@ def test_colours_are_those_of_the_canvas() -> None:
     for photo, out in zip(photos, found):
         wanted = canvas.recoloured(photo.transpose(1, 2, 0), painting[0].transpose(1, 2, 0))
         assert np.abs(out.transpose(1, 2, 0) - wanted).max() < 1e-3
+
+
+def test_faces_keep_the_photo_in_the_paintings_colours(painter: dict[str, torch.nn.Module]) -> None:
+    photo = Photo.of(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    face = Face((16.0, 16.0, 48.0, 48.0), 0.9)
+    plain, none, kept = (TINY.stylize(painter, photo, size=64, faces=[face], guard=guard).astype(int) for guard in (0.0, 1e-9, 1.0))
+    assert np.abs(plain - none).max() <= 1
+    content = torch.from_numpy(photo.pixels.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+    toned = (painter["painter"].palette(content)[0].permute(1, 2, 0).numpy() + 1) * 127.5  # type: ignore[operator]
+    middle = (slice(28, 36), slice(28, 36))
+    assert np.abs(kept - toned)[middle].mean() < 0.3 * np.abs(plain - toned)[middle].mean()
+    assert (kept == plain)[:8].all()
+    with pytest.raises(UsageError, match="guard is 2"):
+        TINY.stylize(painter, photo, guard=2.0)

@@ -239,7 +239,7 @@ def stylize(
         typer.Option("--shares", metavar="A,B", callback=numbers, help="gatys: how much of each style. Default: alike."),
     ] = None,
     guard: Annotated[
-        float | None, typer.Option("--guard", min=0, max=1, help="gatys: how far faces keep the photo. Default: 0.6.")
+        float | None, typer.Option("--guard", min=0, max=1, help="How far faces keep the photo. Default: 0.6.")
     ] = None,
     set: Annotated[
         list[str] | None,

@@ -5,7 +5,7 @@ Paper   sizes, the noise and its spectrum, the mixed start: the program style-tr
 Input   pictures float32 [H, W, 3] in [-1, 1], RGB; faces as `Face`.
 Output  sizes (height, width), pictures, masks float32 [H, W] in 0..1.
 Differs from the program: sizes have a limit of pixels, or a panorama would grow beyond reason.
-Read    fitted, resized, floated, noise, recoloured, with_colours_of, face_mask.
+Read    fitted, resized, floated, noise, recoloured, with_colours_of, face_mask, with_faces_of.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from visagist.photo.face import Face
 
 SHORT = 224  # the shorter side is not made smaller than this: the side that networks of ImageNet were trained with
 FOREHEAD = 0.45  # a face's forehead reaches this much of the height from brows to chin above the brows
+KEPT = 0.8  # of the photo in a face that is kept altogether, laid over the result
 FEATHER = 0.05  # of the width of a face, over which its mask fades
 
 # ITU-R BT.601, full range: luminance, and chroma as JPEG has it.
@@ -108,6 +109,11 @@ def face_mask(faces: Sequence[Face], size: tuple[int, int], scale: tuple[float, 
         feather = FEATHER * float(np.ptp(outline[:, 0]))
         mask = np.maximum(mask, polygon_mask(outline, size, feather=feather).full(size))
     return mask
+
+
+def with_faces_of(photo: np.ndarray, painted: np.ndarray, mask: np.ndarray, guard: float) -> np.ndarray:
+    """The painted picture, the photo laid over its faces: by 0.8 times `guard` (0..1) where the mask [h, w] is 1."""
+    return painted + (KEPT * guard * mask[:, :, None]) * (photo - painted)
 
 
 def _outline(face: Face) -> np.ndarray:

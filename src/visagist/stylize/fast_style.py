@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visagist.errors import PhotoError, TrainingError
+from visagist.errors import PhotoError, TrainingError, UsageError
+from visagist.photo.face import Face
 from visagist.photo.photo import Photo
 from visagist.recipe import Batch, Item, Networks, Recipe, Run, Scalars, Stage, Tools
 from visagist.stylize import canvas
@@ -340,16 +341,27 @@ class FastStyle(Recipe):
     # use
 
     def stylize(
-        self, nets: Mapping[str, nn.Module], photo: Photo, *, size: int = 512, colour: str = "style", available: float = math.inf
+        self,
+        nets: Mapping[str, nn.Module],
+        photo: Photo,
+        *,
+        size: int = 512,
+        colour: str = "style",
+        guard: float = 0.6,
+        faces: Sequence[Face] = (),
+        available: float = math.inf,
     ) -> np.ndarray:
         """The photo repainted: uint8 [h, w, 3].
 
         size       longer side of the result in pixels, 0 for the photo's own
         colour     "style", or "keep": luminance of the result, chroma of the photo
+        guard      how far these faces keep the photo, 0..1: it is laid over them, in the colours asked for
         available  bytes of memory that may be used
         PhotoError "too-large" before anything is computed when the memory will not do; it says which size would.
         """
-        painter = nets["painter"]
+        if not 0 <= guard <= 1:
+            raise UsageError(f"guard is {guard!r}", code="usage", hint="it lies between 0 and 1")
+        painter = cast("Painter", nets["painter"])
         scale = size / max(photo.size) if size else 1.0
         height, width = (max(LEAST, round(n * scale)) for n in photo.size)
         self._check(height, width, available)
@@ -357,9 +369,15 @@ class FastStyle(Recipe):
         right, below = -width % STRIDE, -height % STRIDE
         framed = cv2.copyMakeBorder(content, 0, below, 0, right, cv2.BORDER_REFLECT_101)
         x = torch.from_numpy(framed).permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
-        painted = painter(x)[0].clamp(-1, 1).permute(1, 2, 0)[:height, :width].cpu().numpy()
+        painted, toned = (
+            y[0].clamp(-1, 1).permute(1, 2, 0)[:height, :width].cpu().numpy()
+            for y in (painter(x), painter.palette(x.to(painter.palette.mean.device)))
+        )
         if colour == "keep":
-            painted = canvas.with_colours_of(content, painted)
+            painted, toned = canvas.with_colours_of(content, painted), content
+        if faces and guard:
+            scales = height / photo.size[0], width / photo.size[1]
+            painted = canvas.with_faces_of(toned, painted, canvas.face_mask(faces, (height, width), scales), guard)
         return np.clip(np.rint((painted + 1) * 127.5), 0, 255).astype(np.uint8)
 
     def _check(self, height: int, width: int, available: float) -> None:

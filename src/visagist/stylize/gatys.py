@@ -33,7 +33,6 @@ from visagist.stylize.reader import Reader
 
 LEVELS = 127.5  # grey levels of 0..255 in one unit of [-1, 1]
 MIXED = 0.05  # part of the style in the first picture "mixed"
-BLENDED = 0.8  # of the photo in a face that is kept altogether, laid over the result
 RELATIVE = 1e-2  # with `balance`, a ratio of 1e4 weighs style a hundred times
 CHOICES = {
     "init": ("content", "noise", "mixed"),
@@ -338,7 +337,7 @@ class _Painting:
             picture = canvas.with_colours_of(content, picture)
         if (mask := self._mask(size)) is not None:
             face = content if self.recipe.colour == "keep" else canvas.resized(self.toned, size)
-            picture = picture + (BLENDED * self.recipe.guard * mask[:, :, None]) * (face - picture)
+            picture = canvas.with_faces_of(face, picture, mask, self.recipe.guard)
         return np.clip(np.rint((picture + 1) * LEVELS), 0, 255).astype(np.uint8)
 
     def _tensor(self, picture: np.ndarray) -> Tensor:
