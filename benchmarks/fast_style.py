@@ -112,7 +112,7 @@ def training(repeats: int) -> dict[str, float]:
     except WeightsError:
         features = devices.prepare(Perceptual().networks()["features"], CPU)
     nets = recipe.networks()
-    (stage,) = recipe.stages()
+    *_, stage = recipe.stages()
     assert stage.optimizers is not None
     precision = "bf16" if devices.quick_bfloat16(CPU) else "fp32"
     tools = Tools(None, lent={"features": {"features": features}}, pictures={"style": photo})
