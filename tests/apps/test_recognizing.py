@@ -162,6 +162,15 @@ def test_a_gallery_says_who_it_is(here: Path, known: Run) -> None:
     assert face["person"] is None
 
 
+def test_copies_with_names(here: Path, known: Run) -> None:
+    people(), grey("who.png", 104), grey("two.png", 180)
+    assert known("recognize", "who.png", "--gallery", "people", "-o", "named.png").code == 0
+    photo, copy = Photo.open("who.png"), Photo.open("named.png")
+    assert copy.size == photo.size and (copy.pixels != photo.pixels).any() and copy.history[-1].verb == "recognize"
+    assert known("recognize", "who.png", "two.png", "-o", "drawn").code == 0
+    assert sorted(p.name for p in Path("drawn").iterdir()) == ["two.png", "who.png"]
+
+
 def test_the_index_saves_work_and_follows_the_photos(here: Path, known: Run) -> None:
     people(), grey("who.png", 104)
     search = ("recognize", "who.png", "--gallery", "people", "--json")

@@ -100,3 +100,15 @@ def test_sheet_fits_every_size() -> None:
     made = sheet(pictures, ["", "a" * 5000, "换行\n😀 and more words than there is room for", "plain"], columns=2, cell=(100, 120))
     assert made.shape[1] < 2 * 120 + 20
     assert made.dtype == np.uint8
+
+
+def test_names_stand_below_their_faces() -> None:
+    pixels = np.full((120, 160, 3), 40, np.uint8)
+    faces = [Face((20, 10, 80, 70)), Face((100, 20, 150, 119)), Face((85, 5, 95, 15))]
+    framed = draw.faces_on(pixels, faces, numbers=False)
+    named = draw.names_on(pixels, faces, ["Ann", "someone with a very long name", ""])
+    changed = (named != framed).any(2)
+    assert changed[70:90, 20:80].any() and not changed[:70, :100].any()
+    assert changed[:, 100:].any()  # at the edge of the picture it is moved inside
+    assert (named[70:90, 20:80] < 120).any() and (named[70:90, 20:80] > 200).any()  # dark letters on a light strip
+    assert np.array_equal(pixels, np.full((120, 160, 3), 40, np.uint8))

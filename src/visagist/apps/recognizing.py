@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from visagist.apps.report import Report
     from visagist.apps.verbs import Options
     from visagist.photo.face import Face
+    from visagist.photo.photo import Photo
 
 Known = tuple["Face", ...]
 
@@ -189,13 +191,13 @@ def _search(
     def do(job: Job) -> dict[str, Any]:
         photo, faces = _known(job, options, face, model, device)
         numbered = dict(enumerate(faces, 1))
-        verbs._write_drawn(photo, numbered, job, options, "recognize", model, device, {})
         record = verbs._record(job, photo, numbered)
         for one, told in zip(faces, record["faces"], strict=True):
             assert one.identity is not None
             told["matches"] = people.nearest(one.identity, top)
             best = told["matches"][0]
             told["person"] = best["person"] if best["score"] >= threshold else None
+        _write_named(photo, faces, [told["person"] or "" for told in record["faces"]], job, options, loaded, threshold)
         return {**record, "threshold": round(threshold, 4), "false_accept_rate": _rounded(rate)}
 
     def cells(record: dict[str, Any]) -> list[list[str]]:
@@ -215,6 +217,21 @@ def _search(
     }
     more = {"threshold": round(threshold, 4), "false_accept_rate": _rounded(rate)}
     return verbs._through(options, "recognize", do, columns, cells, "looked at", more=more)
+
+
+def _write_named(
+    photo: Photo, faces: Known, names: Sequence[str], job: Job, options: Options, loaded: Any, threshold: float
+) -> None:
+    """Write a copy with the names under the faces, where that was asked for and is not there yet."""
+    from visagist.apps import batch
+    from visagist.photo import draw
+    from visagist.photo.photo import Step
+
+    if job.out is None or batch.is_there(job, options.overwrite):
+        return
+    step = Step("recognize", loaded.system.name, loaded.card.sha256[:12], {"threshold": round(threshold, 4)})
+    pixels = draw.names_on(photo.pixels, faces, names)
+    photo.edited(pixels, step).save(job.out, overwrite=options.overwrite or job.in_place)
 
 
 def _rounded(rate: float | None) -> float | None:

@@ -212,6 +212,21 @@ def text_on(out: np.ndarray, text: str, size: int, place: tuple[int, int], *, an
     _blend(out, word, down, across, INK)
 
 
+def names_on(pixels: np.ndarray, faces: Sequence[Face], names: Sequence[str]) -> np.ndarray:
+    """A copy of the picture uint8 [H, W, 3] with faces framed and a name on a light strip below each, "" for none."""
+    out = faces_on(pixels, faces, numbers=False)
+    for face, name in zip(faces, names, strict=True):
+        x0, _, x1, y1 = (round(v) for v in face.box)
+        size = int(np.clip((x1 - x0) / 6, 11, 40))
+        word = _shortened(name, size, max(x1 - x0, 60))
+        if word:
+            wide = _word(word, size).shape[1]
+            top, left = min(max(y1, 0), out.shape[0] - 2 * size), max((x0 + x1 - wide) // 2 - size // 2, 0)
+            out[max(top, 0) : top + round(1.6 * size), left : left + wide + size] = PAPER
+            text_on(out, word, size, (left + size // 2, top + round(0.8 * size)))
+    return out
+
+
 def _blend(out: np.ndarray, word: np.ndarray, y: int, x: int, colour: Colour) -> None:
     """Ink of a colour where the word covers the picture; what falls outside is left out."""
     y0, x0, y1, x1 = max(0, y), max(0, x), min(out.shape[0], y + word.shape[0]), min(out.shape[1], x + word.shape[1])
