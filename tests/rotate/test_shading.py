@@ -197,7 +197,11 @@ def test_another_light(model: Morphable, head: Callable[..., Head]) -> None:
     points = one.points + np.array((160, 150))
     found = QUICK.relief(model, Photo.of(wide), points, fit(model, points))
     assert np.array_equal(found.relit(wide, 60, 0, strength=0.0), wide)
-    right, left = found.relit(wide, 60, 0), found.relit(wide, -60, 0)
+    assert np.array_equal(found.under(wide, found.light), wide)
+    face = found.laid(found.mask.astype(float), wide.shape[:2])[0] > 0.99
+    half = found.under(wide, 0.5 * found.light)
+    assert 0.45 < lights.linear(half[face]).mean() / lights.linear(wide[face]).mean() < 0.55
+    right, left = (found.relit(wide, azimuth, 0) for azimuth in (60, -60))
     for lit in (right, left):
         changed = np.nonzero((lit != wide).any(2))
         assert changed[0].min() > 90 and changed[0].max() < 420 and changed[1].min() > 90 and changed[1].max() < 420

@@ -67,7 +67,8 @@ def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: 
         _write_maps(photo, reliefs, asked.files, made, options.overwrite)
         made.save(job.out, overwrite=options.overwrite or job.in_place)
         if any(relief.frontal for relief in reliefs):
-            reports[0].remarks(job.name, "the light comes from the camera and shows little shape: the fitted model is what you see")
+            what = "the light comes nearly from the camera and tells little: the shape is mostly that of the fitted model"
+            reports[0].remarks(job.name, what)
         told = {"fits": [one.found.as_dict() for one in reliefs], "reliefs": [one.as_dict() for one in reliefs]}
         return {**verbs._record(job, photo, dict(enumerate(found, 1))), **told}
 

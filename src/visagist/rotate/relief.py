@@ -147,14 +147,26 @@ class Relief:
         factor goes smoothly back to 1 (a harmonic map: the same as blending by Poisson's equation in the logarithm).
         """
         old, new = self._shade(), lamp(self.normals, azimuth, elevation)
-        floor = 0.1 * np.median(old[self.mask])
-        gain = np.log(np.maximum(new, 0.02) / np.maximum(old, floor))
-        gain -= np.log(new[self.mask].mean() / old[self.mask].mean())
+        return self._brightened(pixels, strength * self._gain(new * (old[self.mask].mean() / new[self.mask].mean())))
+
+    def under(self, pixels: np.ndarray, light: np.ndarray) -> np.ndarray:
+        """The same under a light given as harmonics [4 | 9], as strong as it is; `self.light` gives the photo back."""
+        return self._brightened(pixels, self._gain(harmonics(self.normals, 1 if len(light) == 4 else 2) @ light))
+
+    def _gain(self, new: np.ndarray) -> np.ndarray:
+        """The logarithm of new shade over old shade, float32 [h, w]."""
+        old = self._shade()
+        least = 0.1 * float(np.median(old[self.mask]))  # darker than that is taken for as dark
+        gain: np.ndarray = np.log(np.maximum(new, least) / np.maximum(old, least)).astype(np.float32)
+        return gain
+
+    def _brightened(self, pixels: np.ndarray, gain: np.ndarray) -> np.ndarray:
+        """The photo with the face's linear light times exp(gain)."""
         pad = round(REACH * np.ptp(np.nonzero(self.covered)[0])) + 2
-        gain, there = np.pad(gain.astype(np.float32), pad), np.pad(self.covered, pad)
+        gain, there = np.pad(gain, pad), np.pad(self.covered, pad)
         far = cv2.distanceTransform((~there).astype(np.uint8), cv2.DIST_L2, 5) > pad - 2
         smooth = harmonic(np.where(there, gain, 0)[..., None], there | far)
-        smooth = strength * cv2.GaussianBlur(smooth.reshape(gain.shape), (0, 0), 0.8)
+        smooth = cv2.GaussianBlur(smooth.reshape(gain.shape), (0, 0), 0.8)
         out, area = pixels.copy(), self.area(pixels.shape[:2], pad)
         part = pixels[area]
         if part.size:
