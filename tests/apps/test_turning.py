@@ -49,6 +49,13 @@ def test_a_mesh_replaces_nothing_and_belongs_to_one_photo(here: Path, photo: Cal
     assert done.code == 3 and "[exists]" in done.err and not Path("a.rotate.png").exists()
 
 
+def test_a_system_that_turns_nothing(here: Path, astronaut: np.ndarray) -> None:
+    Image.fromarray(astronaut[:260, 90:370]).save("a.png")
+    result = CliRunner().invoke(app, ["rotate", "a.png", "--yaw", "3", "--model", "texture"])
+    assert result.exit_code == 2 and "[wrong-verb]" in result.stderr
+    assert not Path("a.rotate.png").exists()
+
+
 def test_a_photo_without_a_face_fails(here: Path, photo: Callable[..., Path], run: Run) -> None:
     photo("a.png", faces=0)
     done = run("rotate", "a.png", "--yaw", "3")

@@ -199,6 +199,9 @@ def rotate(
         photo = verbs._open(job, options)
         found = api.landmarks(photo, api.choose(api.detect(photo, device=device.value), face), device=device.value)
         loaded = catalog.load(model, device.value, verb="rotate")
+        if not hasattr(loaded.recipe, "turns"):
+            hint = "choose morphable or shading"
+            raise UsageError(f"{model[:80]} is {loaded.system.name}, which turns no heads", code="wrong-verb", hint=hint)
         how = {**given, "faces": found, "model": model, "device": device.value}
         made = [_turns(loaded, found, given, yaw=view) for view in angles or (yaw,)]
         turned = api.rotate(photo, **how) if angles is None else _sheet(photo, angles, how, film, overwrite)
