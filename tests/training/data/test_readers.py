@@ -253,6 +253,12 @@ def test_portraits_have_no_faces_until_points_are_given(tmp_path: Path) -> None:
     assert len(read([folder, folder / "landmarks68.csv"], needs=("points",))) == 1
 
 
+def test_a_list_of_files_and_people(tmp_path: Path) -> None:
+    loose(tmp_path / "list.csv", {"a/1.jpg": encoded(DRAWN[0].photo.pixels), "a/2.jpg": encoded(DRAWN[1].photo.pixels)})
+    sheet(tmp_path / "list.csv", [{"file": "a/1.jpg", "identity": "12345678"}, {"file": "a/2.jpg", "identity": "Ann"}])
+    assert [item.person for item in read(tmp_path, needs=("person",))] == ["12345678", "Ann"]
+
+
 def test_a_portrait_listed_twice_is_bad(tmp_path: Path) -> None:
     folder = portraits(tmp_path)
     with (folder / "portraits.csv").open("a") as file:

@@ -72,9 +72,12 @@ def frames(sheet: Table, pictures: Pictures, attributes: Mapping[str, Row], fold
 def portraits(
     sheet: Table, pictures: Pictures, attributes: Mapping[str, Row], fold: str | None, offenders: Offenders
 ) -> list[Item]:
-    """One person a picture, no points (as portraits): where the face is, is not known until points are given (`with_points`)."""
+    """One person a picture, no points (as portraits): where the face is, is not known until points are given (`with_points`).
+
+    Who it is, says a column, else the name of the file.
+    """
     return [
-        Item(name, pictures[name], complete=False, facts=facts, person=PurePosixPath(name).stem)
+        Item(name, pictures[name], complete=False, facts=facts, person=_person(facts) or PurePosixPath(name).stem)
         for name, facts in _listed(sheet, pictures, attributes, fold, offenders)
     ]
 
@@ -251,6 +254,12 @@ def _facts(pictures: Pictures, cells: Mapping[str, str], attributes: Row | None,
     merged = {**cells, **(attributes.cells if attributes else {})}
     kept = {k: fact(v) for k, v in merged.items() if k != "file" and k not in without and v != ""}
     return {"set": _set_name(pictures), **kept}
+
+
+def _person(facts: Mapping[str, float | str]) -> str | None:
+    """Who it is, as a column tells it; a number without decimals as it was written."""
+    told = next((facts[column] for column in PERSON_COLUMNS if column in facts), None)
+    return f"{told:.15g}" if isinstance(told, float) else told
 
 
 def _set_name(pictures: Pictures) -> str:
