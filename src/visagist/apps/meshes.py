@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visagist.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from visagist.head.mesh import Mesh
     from visagist.photo.photo import Photo
 
 ENDINGS = (".obj", ".ply", ".glb")
@@ -31,11 +30,10 @@ def check(path: str, overwrite: bool) -> None:
             raise OutputError("the file exists already", code="exists", path=name, hint="--overwrite replaces it")
 
 
-def write(path: str, mesh: Mesh, photo: Photo, overwrite: bool) -> None:
-    """Write the mesh [uv into the photo] and what belongs to it; the photo is its texture."""
+def write(path: str, mesh: Any, photo: Photo, overwrite: bool) -> None:
+    """Write the mesh (a `head.mesh.Mesh` whose uv lie in the photo) and what belongs to it; the photo is its texture."""
     import numpy as np
 
-    from visagist.head import export
     from visagist.weights.card import write_atomically
 
     surface, *others = files(path)
@@ -46,14 +44,13 @@ def write(path: str, mesh: Mesh, photo: Photo, overwrite: bool) -> None:
         write_atomically(Path(material), described.encode())
         write_atomically(Path(surface), mesh.obj("photo", os.path.basename(material)).encode())
     elif surface.lower().endswith(".ply"):
-        assert mesh.uv is not None
         high, wide = photo.size
         x = np.clip((mesh.uv[:, 0] * wide).astype(int), 0, wide - 1)
         y = np.clip(((1 - mesh.uv[:, 1]) * high).astype(int), 0, high - 1)
-        write_atomically(Path(surface), export.ply(mesh, photo.pixels[y, x]))
+        write_atomically(Path(surface), mesh.ply(photo.pixels[y, x]))
     else:
         with tempfile.TemporaryDirectory() as folder:
             texture = os.path.join(folder, "texture.png")
             photo.save(texture)
             picture = Path(texture).read_bytes()
-        write_atomically(Path(surface), export.glb(mesh, picture))
+        write_atomically(Path(surface), mesh.glb(picture))
