@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from visagist import api
+from visagist.apps import relighting
 from visagist.apps.cli import app
-from visagist.photo.photo import Photo, read_history
+from visagist.errors import FaceError
+from visagist.photo.face import Face
+from visagist.photo.photo import Photo, Step, read_history
 
 Run = Callable[..., Any]
 
@@ -69,6 +74,31 @@ def test_a_photo_without_a_face_fails(here: Path, photo: Callable[..., Path], ru
     photo("a.png", faces=0)
     done = run("rotate", "a.png", "--light", "60,0")
     assert done.code == 3 and "[no-face]" in done.err
+
+
+def test_one_face_of_a_group_does_not_stop_the_others(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Told:
+        frontal = True
+        found = types.SimpleNamespace(as_dict=lambda: {"scale": 1.0})
+
+        def as_dict(self) -> dict[str, Any]:
+            return {"changed_mm": {"mean": 0.5}}
+
+    def told(recipe: Any, loaded: Any, photo: Photo, face: Face, other: Any) -> Any:
+        return FaceError("it is too small", code="too-small") if face.box[0] < 10 else Told()
+
+    monkeypatch.setattr(relighting, "_told", told)
+    monkeypatch.setattr(api, "landmarks", lambda photo, faces, **_: tuple(faces))
+    boxes = [(0, 0, 8, 8), (20, 0, 28, 8)]
+    monkeypatch.setattr(api, "detect", lambda photo, **_: tuple(Face(box) for box in boxes))
+    monkeypatch.setattr(api, "rotate", lambda photo, **_: photo.edited(photo.pixels, Step("rotate", "shading")))
+    Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save("a.png")
+    done = run("rotate", "a.png", "--light", "60,0", "--json")
+    assert done.code == 0 and "face 1 of 2 stays as it is: [too-small]" in done.err and "from the camera" in done.err
+    assert done.records[0]["reliefs"][0]["error"]["code"] == "too-small" and done.records[0]["fits"] == [None, {"scale": 1.0}]
+    boxes.pop()
+    done = run("rotate", "a.png", "--light", "60,0", "-o", "b.png")
+    assert done.code == 3 and "[too-small]" in done.err and not Path("b.png").exists()
 
 
 def test_the_portrait(here: Path, astronaut: np.ndarray) -> None:

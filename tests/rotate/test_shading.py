@@ -248,12 +248,13 @@ def test_turned_with_its_relief(loaded: Any, model: Morphable, head: Callable[..
 
 def test_somebody_elses_face_as_reference(loaded: Any, model: Morphable, head: Callable[..., Head]) -> None:
     one = head(1)
+    photo, face = Photo.of(one.pixels), Face.of_points(one.points)
     mesh = Mesh(10 * model.mean + 3.0, model.triangles)
     recipe = Shading(apart=45, reference="mean")
     with loaded.inference():
-        (found,) = recipe.reliefs(
-            loaded.nets, Photo.of(one.pixels), [Face.of_points(one.points)], turner=loaded.recipe, other=(mesh, model.landmarks)
-        )
+        (found,) = recipe.reliefs(loaded.nets, photo, [face], turner=loaded.recipe, other=(mesh, model.landmarks))
+        lit = recipe.rotate(loaded.nets, photo, [face], turner=loaded.recipe, reliefs=(found,), light=(60, 0))
+    assert (lit != one.pixels).any()
     before, after, _, _ = errors(one, found)
     assert after < before and 5 < found.unit / found.window.scale < 10
     with pytest.raises(ValueError, match="68 numbers"):

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visagist.errors import OutputError, UsageError
+from visagist.errors import FaceError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from visagist.apps.batch import Job
     from visagist.apps.report import Report
     from visagist.apps.verbs import Options
+    from visagist.photo.face import Face
     from visagist.photo.photo import Photo
 
 MAPS = ("depth", "normals", "albedo", "slant", "tilt")
@@ -59,7 +60,10 @@ def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: 
         photo = verbs._open(job, options)
         found = api.landmarks(photo, api.choose(api.detect(photo, device=device), face), device=device)
         loaded = catalog.load("morphable", device)
-        reliefs = recipe.reliefs(loaded.nets, photo, found, turner=loaded.recipe, other=other)
+        told = [_told(recipe, loaded, photo, one, other) for one in found]
+        reliefs = [one for one in told if not isinstance(one, FaceError)]
+        if not reliefs:
+            raise next(one for one in told if isinstance(one, FaceError))
         more = {"light": asked.light, "reliefs": reliefs, **settings}
         made = api.rotate(photo, faces=found, model="shading", device=device, **turning, **more)
         if "mesh" in asked.files:
@@ -69,16 +73,34 @@ def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: 
         if any(relief.frontal for relief in reliefs):
             what = "the light comes nearly from the camera and tells little: the shape is mostly that of the fitted model"
             reports[0].remarks(job.name, what)
-        told = {"fits": [one.found.as_dict() for one in reliefs], "reliefs": [one.as_dict() for one in reliefs]}
-        return {**verbs._record(job, photo, dict(enumerate(found, 1))), **told}
+        for number, one in enumerate(told, 1):
+            if isinstance(one, FaceError):
+                reports[0].remarks(job.name, f"face {number} of {len(told)} stays as it is: [{one.code}] {one}")
+        record = verbs._record(job, photo, dict(enumerate(found, 1)))
+        record["fits"] = [None if isinstance(one, FaceError) else one.found.as_dict() for one in told]
+        record["reliefs"] = [_failed(one) if isinstance(one, FaceError) else one.as_dict() for one in told]
+        return record
 
     def cells(record: dict[str, Any]) -> list[list[str]]:
-        return [[" ".join(f"{relief['changed_mm']['mean']:.1f}" for relief in record["reliefs"]), printable(record["out"])]]
+        changed = [f"{one['changed_mm']['mean']:.1f}" if "changed_mm" in one else "-" for one in record["reliefs"]]
+        return [[" ".join(changed), printable(record["out"])]]
 
     columns = {"relief mm": 9, "result": 0}
     return verbs._through(
         options, "rotate", do, columns, cells, "worked on", more={"fits": [], "reliefs": []}, opened=reports.append
     )
+
+
+def _told(recipe: Any, loaded: Any, photo: Photo, face: Face, other: Any) -> Any:
+    """The relief of a face, or the FaceError that says why there is none: one face of a group must not stop the others."""
+    try:
+        return recipe.reliefs(loaded.nets, photo, [face], turner=loaded.recipe, other=other)[0]
+    except FaceError as error:
+        return error
+
+
+def _failed(error: FaceError) -> dict[str, Any]:
+    return {"error": {"code": error.code, "message": str(error)}}
 
 
 def _check(asked: Asked, turning: Mapping[str, Any], *, several: bool, overwrite: bool) -> None:

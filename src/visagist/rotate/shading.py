@@ -210,7 +210,7 @@ class Shading(Recipe):
     ) -> np.ndarray:
         """The photo uint8 [H, W, 3] with faces in another light and then turned, each with its relief; the largest last.
 
-        reliefs  of these faces with the morphable model, where they are at hand
+        reliefs  of these faces, where they are at hand; to turn, with the morphable model as reference
         light    azimuth and elevation of a lamp in degrees, see `head.light.direction`; None leaves the light alone
         pose, turn, expression  as `MorphableTurn.rotate`; heads turn away under the light that is painted on them
         """
@@ -219,7 +219,8 @@ class Shading(Recipe):
         for relief in found if light is not None else ():
             assert light is not None
             pixels = relief.relit(pixels, *light)
-        for relief in found:
+        turns = any(turn) or expression or any(angle is not None for angle in pose)
+        for relief in found if turns else ():
             raised, fit = relief.carried(model)
             to = turner.turned(raised, fit, pose=pose, turn=turn, expression=expression).to
             pixels = carry(pixels, raised, fit, to.turn, to.expression)
