@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from visagist.head.light import linear
 from visagist.photo.face import Pose
 
 Colour = tuple[float, float, float]  # linear light, 0..1
@@ -38,12 +39,6 @@ CLOTHES = np.array([[28, 30, 36], [236, 236, 232], [40, 52, 84], [120, 122, 126]
 HAIR_STYLES = ("bald", "fringe", "cropped", "short", "full", "long", "afro", "cap", "scarf")
 BEARDS = ("none", "stubble", "moustache", "goatee", "beard")
 GARMENTS = ("tee", "shirt", "suit", "pullover")
-
-
-def linear(srgb: np.ndarray) -> np.ndarray:
-    """Linear light 0..1 of sRGB 0..255 (IEC 61966-2-1)."""
-    c = np.clip(np.asarray(srgb, np.float64), 0, 255) / 255
-    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
 
 
 @dataclass(frozen=True, eq=False)

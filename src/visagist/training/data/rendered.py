@@ -22,6 +22,7 @@ import numpy as np
 
 from visagist.head.annotated import offsets
 from visagist.head.fit import outline_points, turn_of
+from visagist.head.light import encoded, linear
 from visagist.head.mesh import normals
 from visagist.head.morphable import EYES
 from visagist.head.render import rasterise
@@ -29,10 +30,10 @@ from visagist.head.texture import Texture
 from visagist.photo.face import Face, Pose, box_of_points
 from visagist.recipe import Item
 from visagist.training.data.backdrops import backdrop
-from visagist.training.data.bust import BODY, EYE, EYEBALL, FACE, FRAME, HAIR, MOUTH, SKIN, Bust, Surface, joined
+from visagist.training.data.bust import BODY, EYE, EYEBALL, FACE, FRAME, HAIR, MOUTH, SKIN, Bust, Sheet, Surface, joined
 from visagist.training.data.complexion import Chart, clothed, grain
 from visagist.training.data.made_up import Drawing
-from visagist.training.data.persons import Light, Moment, Person, linear
+from visagist.training.data.persons import Light, Moment, Person
 from visagist.training.data.wardrobe import grown, long_hair, spectacles
 from visagist.weights import store
 
@@ -278,9 +279,9 @@ class View:
         dark = np.array([0.02, 0.018, 0.016]) if rng.random() < 0.65 else rng.uniform(0.02, 0.3) * rng.uniform(0.5, 1, 3)
         return np.broadcast_to(dark, (len(place), 3))
 
-    def _glazed(self, picture: np.ndarray, classes: np.ndarray, lenses: Sequence[object], depth: np.ndarray, fine: int) -> None:
+    def _glazed(self, picture: np.ndarray, classes: np.ndarray, lenses: Sequence[Sheet], depth: np.ndarray, fine: int) -> None:
         """Lay the lenses over the picture (in place): a faint reflection, or dark glass."""
-        sheets = [side for lens in lenses for side in lens.sides()]  # type: ignore[attr-defined]
+        sheets = [side for lens in lenses for side in lens.sides()]
         points = np.concatenate([sheet.vertices.reshape(-1, 3) for sheet in sheets])
         starts = np.cumsum([0, *(sheet.vertices[..., 0].size for sheet in sheets)])
         triangles = np.concatenate([sheet.triangles() + start for sheet, start in zip(sheets, starts, strict=False)])
@@ -350,7 +351,7 @@ def _seen(vertices: np.ndarray, held: np.ndarray, moment: Moment) -> np.ndarray:
         turned += (1 - held)[:, None] * (about @ (body - head).T)
     middle = head @ (np.array([0.0, 0.0, 5.0]) - NECK).astype(np.float32)
     turned -= middle
-    turned[:, :2] *= (moment.distance / np.maximum(moment.distance + turned[:, 2:], 5.0)) * (1 - 0 * turned[:, :2])
+    turned[:, :2] *= moment.distance / np.maximum(moment.distance + turned[:, 2:], 5.0)
     return turned
 
 
@@ -387,9 +388,7 @@ def _radiance(light: Light, ways: np.ndarray) -> np.ndarray:
 def _shown(colour: np.ndarray) -> np.ndarray:
     """sRGB 0..255, float32, of linear light with a soft shoulder."""
     c = np.maximum(colour, 0)
-    c = np.where(c < 0.6, c, 0.6 + 0.4 * (1 - np.exp(-(c - 0.6) / 0.4)))
-    encoded = np.where(c <= 0.0031308, 12.92 * c, 1.055 * np.power(np.maximum(c, 1e-6), 1 / 2.4) - 0.055)
-    return (encoded * 255).astype(np.float32)
+    return encoded(np.where(c < 0.6, c, 0.6 + 0.4 * (1 - np.exp(-(c - 0.6) / 0.4))))
 
 
 def _taken(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
