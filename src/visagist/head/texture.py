@@ -110,7 +110,7 @@ def sampled(pixels: np.ndarray, model: Morphable, found: Fit) -> tuple[np.ndarra
 
 
 def skinlike(colours: np.ndarray, seen: np.ndarray, mean: np.ndarray, model: Morphable) -> np.ndarray:
-    """Which of the vertices that are seen [N] are skin: at the face's edge and on the forehead not those in quite another colour."""
+    """Which of the vertices that are seen [N] are skin: at the edge and on the forehead not those in quite another colour."""
     x, y = model.mean[:, 0] / model.apart, (model.mean[:, 1] - model.mean[model.landmarks[27], 1]) / model.apart
     inner = (np.abs(x) < 0.62) & (y < 0.45)
     tone = np.median((colours - mean)[seen & inner], axis=0) if (seen & inner).any() else np.zeros(3)
