@@ -111,6 +111,11 @@ def refined(
     So brightness is linear in the coefficients, like the depth in the paper, and one step of least squares with the prior of the
     landmark fit is enough.
     """
+    half = Window(np.array([[0.5, 0, 0], [0, 0.5, 0]]), (-(-shade.shape[0] // 2), -(-shade.shape[1] // 2)))
+    double = Window(np.array([[2.0, 0, 0], [0, 2.0, 0]]), shade.shape)
+    reference, points = reference.within(half), points / 2  # shapes are smooth: a quarter of the pixels, each four times as sure
+    shade = half.cut(shade.astype(np.float32)).astype(np.float64)
+    mask = half.cut(mask.astype(np.float32)) > 0.99
     found = reference.found
     seen, _, at = drawn(reference, model.triangles, shade.shape)
     turned = found.scale * reference.vertices @ found.turn.T
@@ -136,7 +141,7 @@ def refined(
     off = shade[use] - y @ light
     ortho = np.linalg.qr(y)[0]  # the light is free to change with the shape
     a, off = a - ortho @ (ortho.T @ a), off - ortho @ (ortho.T @ off)
-    weight = 1 / np.maximum(np.abs(off) / GROSS, 1) / sure**2
+    weight = 1 / np.maximum(np.abs(off) / GROSS, 1) / (sure / 2) ** 2
     normal, right = (a * weight[:, None]).T @ a, (a * weight[:, None]).T @ off
 
     apart = float(np.linalg.norm(points[EYES[0]].mean(0) - points[EYES[1]].mean(0)))
@@ -154,10 +159,8 @@ def refined(
     by = cv2.Rodrigues(change[count : count + 3])[0]
     grown = 1 + float(change[count + 3])
     shift = found.shift + change[count + 4 : count + 6] + (centre - grown * by @ centre)[:2]
-    return fitted(
-        model,
-        replace(found, scale=found.scale * grown, turn=by @ found.turn, shift=shift, identity=identity, expression=expression),
-    )
+    moved = {"scale": found.scale * grown, "turn": by @ found.turn, "shift": shift}
+    return fitted(model, replace(found, identity=identity, expression=expression, **moved)).within(double)
 
 
 def by_slopes(normals_at: np.ndarray, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
