@@ -238,7 +238,9 @@ class Embedding(Recipe):
             windows = [to_network(self._window(items[i]).cut(items[i].photo.pixels)) for i in chosen[start : start + AT_ONCE]]
             x = torch.from_numpy(np.stack(windows))
             features.append((histograms(x) + histograms(x.flip(3))) / 2)
-        return {"held": net.cpu().fit(torch.cat(features), torch.from_numpy(album.labels[chosen])), "n": float(len(chosen))}
+        held = net.cpu().fit(torch.cat(features), torch.from_numpy(album.labels[chosen]))
+        net.to(run.device)
+        return {"held": held, "n": float(len(chosen))}
 
     def optimizers(self, nets: Networks) -> dict[str, torch.optim.Optimizer]:
         parameters = [p for name in ("embedding", "people") for p in nets[name].parameters()]
