@@ -141,6 +141,7 @@ class Recipe:
 
     needs: ClassVar[tuple[str, ...]] = ()  # labels without which an item is of no use: "box", "points", "label", or a target's name
     ships: ClassVar[tuple[str, ...]] = ()  # names of the networks that go into the weights file
+    bits: ClassVar[int] = 16  # of large tensors in the weights file, or 8 where that does not show
     exact: ClassVar[bool] = False  # True: in use its networks run in float32 also where bfloat16 is quicker
     borrows: ClassVar[tuple[str, ...]] = ()  # fields that name another system, or its weights: a training is lent its networks
     looks_at: ClassVar[tuple[str, ...]] = ()  # fields that name a picture file which a training is shown

@@ -252,11 +252,39 @@ def test_state_and_compare():
 
 def test_everything_bundled_is_sound():
     """The cards say what they must, and the files are the ones they describe."""
-    cards = store.bundled()
-    assert [card.system for card in cards] == sorted(p.stem for p in store.BUNDLED.glob("*.safetensors"))
-    for card in cards:
-        store.read(store.path(card.system))
+    files = sorted(store.BUNDLED.glob("*.safetensors"))
+    for card, file in zip(store.bundled(), files, strict=True):
+        assert f"{file.stem}-".startswith(f"{card.system}-")
+        store.read(file)
         assert card.trained_on, card.system
         assert card.measured, card.system
         assert card.limits, card.system
     assert sum(p.stat().st_size for p in store.BUNDLED.iterdir()) <= 60e6
+
+
+def test_eight_bits_keep_each_row_within_half_a_step(tmp_path):
+    place = tmp_path / "w.safetensors"
+    card = store.save(place, state(), bits=8, **CARD)
+    assert card.parameters == 64 * 32 * 9 + 64 + 12
+    assert place.stat().st_size < 1.1 * 64 * 32 * 9 + 2000
+    found, _ = store.read(place)
+    wanted = state()["D.conv.weight"]
+    assert set(found) == set(state())
+    step = wanted.flatten(1).abs().amax(1)[:, None, None, None] / 127
+    assert bool(((found["D.conv.weight"] - wanted).abs() <= 0.501 * step).all())
+    assert torch.equal(found["D.conv.bias"], state()["D.conv.bias"])  # small tensors keep their digits
+
+
+@pytest.mark.parametrize("wrong", ["missing", "length", "type"])
+def test_eight_bits_without_fitting_steps(tmp_path, wrong):
+    from safetensors.torch import save
+
+    place = tmp_path / "w.safetensors"
+    store.save(place, state(), bits=8, **CARD)
+    tensors = {"a": torch.ones(4, 3, dtype=torch.int8), "a:step": torch.ones(4)}
+    if wrong == "missing":
+        del tensors["a:step"]
+    else:
+        tensors["a:step"] = torch.ones(3) if wrong == "length" else torch.ones(4, dtype=torch.int32)
+    rewrite(place, save(tensors))
+    fails(place, "wrong-shape", "a has no fitting steps")

@@ -226,6 +226,7 @@ class FastStyle(Recipe):
     """Learns one painting."""
 
     ships: ClassVar[tuple[str, ...]] = ("painter",)
+    bits: ClassVar[int] = 8
     borrows: ClassVar[tuple[str, ...]] = ("features", "start")
     looks_at: ClassVar[tuple[str, ...]] = ("style",)
 

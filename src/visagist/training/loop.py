@@ -141,7 +141,7 @@ def train(
         weights = store.state(nets, recipe.ships)
         weights |= {f"{n}.{k}": t for n, state in figures.shipped.items() for k, t in state.items() if f"{n}.{k}" in weights}
         fields, on = described
-        store.save(path, weights, measured=_rows(figures.measured, len(validation), on), **fields)
+        store.save(path, weights, measured=_rows(figures.measured, len(validation), on), bits=recipe.bits, **fields)
     fabric.barrier()
     return path
 
@@ -299,7 +299,7 @@ def _card_fields(system: str, recipe: Recipe, command: str, card: Mapping[str, A
     fields = {"input": "", "paper": "", "commercial_use": False, **card, "system": system, "command": command}
     on = {"set": fields.pop("validation_set", "validation"), "fold": fields.pop("validation_fold", "dev")}
     fields["settings"] = {"preset": fields.pop("preset", ""), **dataclasses.asdict(recipe)}
-    known = set(inspect.signature(store.save).parameters) - {"place", "state", "measured"}
+    known = set(inspect.signature(store.save).parameters) - {"place", "state", "measured", "bits"}
     if unknown := sorted(fields.keys() - known):
         raise UsageError(f"a weights card has no field {', '.join(unknown)}", code="bad-setting")
     return fields, on

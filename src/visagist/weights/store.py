@@ -1,7 +1,8 @@
 """Weights files: write them, find them, read them, and trust nothing in them.
 
-A file is safetensors with names "NET.PARAMETER" ("D.conv1.weight") and its card beside it. What is large lies there as float16,
-vectors and small tensors as float32 (biases, running statistics, fitted maps: they cost little and need their digits).
+A file is safetensors with names "NET.PARAMETER" ("D.conv1.weight") and its card beside it. What is large lies there as float16, or
+in 8 bits where a system can do with them; vectors and small tensors as float32 (biases, running statistics, fitted maps: they cost
+little and need their digits).
 A file that was cut, changed, renamed from another format, or that holds NaN does not load. torch is imported on use.
 """
 
@@ -43,7 +44,8 @@ RUN_WEIGHTS = "weights" + SUFFIX  # the name of the finished weights in a run fo
 SMALL = 1024  # tensors of up to so many numbers, and all vectors, keep float32
 MAX_HEADER_BYTES = 16 << 20  # names and shapes of some 100,000 tensors
 MAX_TENSORS = 100_000
-BYTES = {"F16": 2, "F32": 4, "I64": 8, "I32": 4, "U8": 1, "BOOL": 1}  # what a file may hold
+BYTES = {"F16": 2, "F32": 4, "I64": 8, "I32": 4, "I8": 1, "U8": 1, "BOOL": 1}  # what a file may hold
+STEP = ":step"  # behind the name of a tensor of 8 bits: what one unit of each of its rows is worth, float32
 
 Header = dict[str, tuple[str, tuple[int, ...]]]  # name -> dtype, shape
 
@@ -99,6 +101,7 @@ def save(
     limits: Sequence[str] = (),
     parameters: int | None = None,
     made: str | None = None,
+    bits: int = 16,
 ) -> WeightsCard:
     """Write a weights file and its card, the weights first, each whole or not at all.
 
@@ -106,20 +109,24 @@ def save(
     settings    {"preset": name, fields of the recipe}; tuples become lists
     parameters  what the card says; default: how many floating-point numbers are in `state`
     made        day as YYYY-MM-DD; default today
+    bits        of what is large: 16, or 8 with a float32 step for each row (output channel)
     Returns the card. WeightsError "not-finite" or "overflow" when a number does not fit, "bad-card"; OutputError "unwritable".
     """
     import torch
     from safetensors.torch import save as serialise
 
     target = Path(place)
-    tensors = {name: _stored(name, torch.as_tensor(value), target) for name, value in state.items()}
+    tensors: dict[str, Tensor] = {}
+    for name, value in state.items():
+        tensors |= _stored(name, torch.as_tensor(value), target, bits)
+    count = sum(t.numel() for n, t in tensors.items() if not n.endswith(STEP) and (t.is_floating_point() or n + STEP in tensors))
     data = serialise(tensors, {"format": "pt"})  # more metadata would come out in random order
     card = describe(
         target,
         system=system,
         settings=settings,
         sha256=hashlib.sha256(data).hexdigest(),
-        parameters=sum(t.numel() for t in tensors.values() if t.is_floating_point()) if parameters is None else parameters,
+        parameters=count if parameters is None else parameters,
         input=input,
         trained_on=trained_on,
         commercial_use=commercial_use,
@@ -175,24 +182,28 @@ def describe(
         raise WeightsError(f"the card is wrong: {why}", code="bad-card", path=card_path(place)) from None
 
 
-def _stored(name: str, value: Tensor, target: Path) -> Tensor:
-    """The tensor as it goes into the file."""
+def _stored(name: str, value: Tensor, target: Path, bits: int) -> dict[str, Tensor]:
+    """The tensor as it goes into the file, of 8 bits with its steps."""
     import torch
 
     value = value.detach().cpu()
     if not value.is_floating_point():
         if value.dtype not in (torch.int64, torch.int32, torch.uint8, torch.bool):
             raise WeightsError(f"{name} has type {value.dtype}, which weights files do not hold", code="wrong-type", path=target)
-        return value.clone().contiguous()
+        return {name: value.clone().contiguous()}
     if not bool(torch.isfinite(value).all()):
         raise WeightsError(f"{name} holds NaN or infinite numbers", code="not-finite", path=target)
     small = value.dim() <= 1 or value.numel() <= SMALL
+    if bits == 8 and not small:
+        step = value.flatten(1).abs().amax(1).float().clamp_min(1e-12) / 127
+        units = (value.float() / step.view(-1, *[1] * (value.dim() - 1))).round().to(torch.int8).contiguous()
+        return {name: units, name + STEP: step}
     rounded = value.to(torch.float32 if small else torch.float16).clone().contiguous()
     if not bool(torch.isfinite(rounded).all()):
         hint = "a number this large in a network is usually a mistake of the training"
         what = f"{name} reaches {value.abs().max():.3g}, too large for {rounded.dtype}"
         raise WeightsError(what, code="overflow", path=target, hint=hint)
-    return rounded
+    return {name: rounded}
 
 
 def read(place: str | os.PathLike[str]) -> tuple[dict[str, Tensor], WeightsCard]:
@@ -217,7 +228,21 @@ def read(place: str | os.PathLike[str]) -> tuple[dict[str, Tensor], WeightsCard]
         raise WeightsError(f"not a sound safetensors file ({error})", code="not-weights", path=file) from None
     except OSError as error:
         raise WeightsError(f"cannot be read ({error.strerror or error})", code="unreadable", path=file) from None
-    return tensors, card
+    return _whole(tensors, file), card
+
+
+def _whole(tensors: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The tensors with those of 8 bits multiplied by their steps. WeightsError "wrong-shape" where steps and rows differ."""
+    import torch
+
+    whole = {name: value for name, value in tensors.items() if not name.endswith(STEP)}
+    for name, value in whole.items():
+        if value.dtype == torch.int8:
+            step = tensors.get(name + STEP)
+            if step is None or step.dtype != torch.float32 or value.dim() < 2 or step.shape != value.shape[:1]:
+                raise WeightsError(f"{name[:60]} has no fitting steps", code="wrong-shape", path=file, hint="copy the file again")
+            whole[name] = value * step.view(-1, *[1] * (value.dim() - 1))
+    return whole
 
 
 def read_header(file: Path) -> Header:
