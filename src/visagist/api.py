@@ -19,6 +19,7 @@ from visagist.photo.choice import choose as choose
 from visagist.photo.face import Face
 from visagist.photo.photo import Photo, Step
 
+Settings = Mapping[str, Any]
 PhotoLike = Photo | str | PathLike[str] | np.ndarray
 FINISHES = ("glazed", "glossy", "tint")
 
@@ -64,8 +65,7 @@ def landmarks(
     """
     photo = as_photo(photo)
     loaded = catalog.load(model, device, verb="landmarks")
-    if faces is None:
-        faces = detect(photo, device=device)
+    faces = detect(photo, device=device) if faces is None else faces
     with loaded.inference():
         found: tuple[Face, ...] = loaded.recipe.landmarks(loaded.nets, photo, tuple(faces))
     return found
@@ -191,7 +191,7 @@ def _optimised(
     recipe: Any = catalog.recipe("gatys", **settings)  # `preset` among the settings is the parameter of this name
     if not styles:
         raise UsageError("no style is given", code="usage", hint="name a picture or one of " + ", ".join(catalog.PAINTINGS))
-    pictures = [_on_white(as_photo(catalog.painting(one) or one)) for one in styles]
+    pictures = [as_photo(catalog.painting(one) or one).on_white() for one in styles]
     loaded = catalog.features(features, device)
     faces = landmarks(photo, device=device) if faces is None and recipe.guard else faces or ()
     more = {"faces": faces, "half": loaded.half, "available": loaded.available, **run}
@@ -265,34 +265,43 @@ def rotate(
     >>> visagist.rotate("me.jpg", light=(60, 20)).save("me.lit.jpg")
     """
     _check_turn((yaw, pitch, roll), turn, [*(expression or {}).values(), *(light or ())])
-    photo = as_photo(photo)
     asked: dict[str, Any] = {"pose": (yaw, pitch, roll), "turn": tuple(turn), "expression": dict(expression or {})}
+    who: dict[str, Any] = {"faces": faces, "face": face, "device": device}
     if light is not None or model == "shading":
-        if background != "mesh":
-            raise UsageError("with shading the background moves along", code="usage", hint='leave "background" out')
-        return _shaded(photo, _pointed(photo, faces, face, device), reliefs, device, {**asked, "light": light}, settings)
+        return _shaded(as_photo(photo), who, reliefs, background, {**asked, "light": light}, settings)
+    return _turned(as_photo(photo), who, model, background, asked, settings)
+
+
+def _turned(photo: Photo, who: Settings, model: str, background: str, asked: Settings, settings: Settings) -> Photo:
+    """`rotate` with the morphable model alone."""
     if settings:
         raise UsageError(f"{next(iter(settings))} is a setting of shading", code="usage", hint='add model="shading"')
-    loaded = catalog.load(model, device, verb="rotate")
-    chosen = _pointed(photo, faces, face, device)
-    asked |= {} if background == "mesh" else {"background": background}
-    skin: Any = catalog.load("texture", device).nets["skin"]
+    loaded = catalog.load(model, who["device"], verb="rotate")
+    if "basis" not in loaded.nets:
+        raise UsageError(f"{loaded.system.name} turns no heads", code="wrong-verb", hint="choose morphable")
+    faces, asked = _pointed(photo, **who), {**asked, **({} if background == "mesh" else {"background": background})}
+    skin: Any = catalog.load("texture", who["device"]).nets["skin"]
     with loaded.inference():
-        pixels: np.ndarray = loaded.recipe.rotate(loaded.nets, photo, chosen, skin=skin.texture(), **asked)
-    settings = {"yaw": yaw, "pitch": pitch, "roll": roll, **_scalars({k: v for k, v in asked.items() if k != "pose"}), "face": face}
-    return photo.edited(pixels, Step("rotate", loaded.system.name, loaded.card.sha256[:12], settings))
+        pixels: np.ndarray = loaded.recipe.rotate(loaded.nets, photo, faces, skin=skin.texture(), **asked)
+    asked["face"] = who["face"]
+    return photo.edited(pixels, Step("rotate", loaded.system.name, loaded.card.sha256[:12], _posed(asked)))
 
 
-def _shaded(
-    photo: Photo, faces: Sequence[Face], reliefs: Sequence[Any], device: str, asked: Mapping[str, Any], settings: Mapping[str, Any]
-) -> Photo:
+def _shaded(photo: Photo, who: Settings, reliefs: Sequence[Any], background: str, asked: Settings, settings: Settings) -> Photo:
     """`rotate` with the relief of each face."""
+    if background != "mesh":
+        raise UsageError("with shading the background moves along", code="usage", hint='leave "background" out')
     recipe: Any = catalog.recipe("shading", **settings)
-    loaded = catalog.load("morphable", device)
+    loaded = catalog.load("morphable", who["device"])
+    faces = _pointed(photo, **who)
     with loaded.inference():
         pixels: np.ndarray = recipe.rotate(loaded.nets, photo, faces, turner=loaded.recipe, reliefs=reliefs, **asked)
-    told = {**dict(zip(("yaw", "pitch", "roll"), asked["pose"])), **{k: v for k, v in asked.items() if k != "pose"}, **settings}
-    return photo.edited(pixels, Step("rotate", "shading", loaded.card.sha256[:12], _scalars(told)))
+    return photo.edited(pixels, Step("rotate", "shading", loaded.card.sha256[:12], _posed({**asked, **settings})))
+
+
+def _posed(asked: Settings) -> dict[str, str | int | float | bool | None]:
+    """What `rotate` was asked for as metadata hold it."""
+    return _scalars({**dict(zip(("yaw", "pitch", "roll"), asked["pose"])), **{k: v for k, v in asked.items() if k != "pose"}})
 
 
 def relief(
@@ -378,18 +387,9 @@ def as_photo(photo: PhotoLike) -> Photo:
         return photo
     if isinstance(photo, np.ndarray):
         if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
-            what = f"an array {photo.dtype} {list(photo.shape)} is no photo"
-            raise UsageError(what, code="usage", hint="give uint8 RGB of shape [H, W, 3]")
+            raise UsageError(f"an array {photo.dtype} {list(photo.shape)} is no photo", code="usage", hint="give uint8 [H, W, 3]")
         return Photo.of(photo)
     return Photo.open(fspath(photo))
-
-
-def _on_white(photo: Photo) -> np.ndarray:
-    """Pixels uint8 [H, W, 3]; what is transparent shows white."""
-    if photo.alpha is None:
-        return photo.pixels
-    alpha = photo.alpha[:, :, None] / np.float32(255)
-    return np.rint(photo.pixels * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
 def _names(styles: Sequence[PhotoLike]) -> str:

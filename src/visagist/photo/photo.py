@@ -106,6 +106,13 @@ class Photo:
         """What the name of a copy in the same format ends in; ".png" for BMP, which holds no metadata."""
         return {"JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif"}.get(self.format, ".png")
 
+    def on_white(self) -> np.ndarray:
+        """Pixels uint8 [H, W, 3]; what is transparent shows white."""
+        if self.alpha is None:
+            return self.pixels
+        alpha = self.alpha[:, :, None] / np.float32(255)
+        return np.rint(self.pixels * alpha + 255 * (1 - alpha)).astype(np.uint8)
+
     def edited(self, pixels: np.ndarray, step: Step) -> Photo:
         """The photo with new pixels uint8 [H', W', 3] and one step more in its history. Alpha is scaled along with the size."""
         alpha = self.alpha
