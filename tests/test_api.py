@@ -250,3 +250,8 @@ def test_turning_told_nonsense(pixels):
     for options in ({"yaw": float("nan")}, both, {"turn": (1, 0)}, {"expression": {"smile": float("inf")}}):
         with pytest.raises(UsageError, match="no sense"):
             api.rotate(pixels, **options)
+
+
+def test_what_is_not_for_turning_turns_no_heads() -> None:
+    with pytest.raises((WeightsError, UsageError), match="not for rotate"):
+        visagist.rotate(np.zeros((64, 64, 3), np.uint8), yaw=10, model="texture")

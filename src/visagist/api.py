@@ -277,8 +277,6 @@ def _turned(photo: Photo, who: Settings, model: str, background: str, asked: Set
     if settings:
         raise UsageError(f"{next(iter(settings))} is a setting of shading", code="usage", hint='add model="shading"')
     loaded = catalog.load(model, who["device"], verb="rotate")
-    if "basis" not in loaded.nets:
-        raise UsageError(f"{loaded.system.name} turns no heads", code="wrong-verb", hint="choose morphable")
     faces, asked = _pointed(photo, **who), {**asked, **({} if background == "mesh" else {"background": background})}
     skin: Any = catalog.load("texture", who["device"]).nets["skin"]
     with loaded.inference():
