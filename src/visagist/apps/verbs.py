@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from visagist.photo.photo import Photo
 
 Record = dict[str, Any]
+Answer = tuple[tuple[str, float], ...]  # classes and probabilities, the likeliest first
 FaceChoice = int | str  # "all", "largest", or a number from 1
 
 
@@ -103,11 +104,19 @@ def makeup(options: Options, *, finish: str, shade: str, strength: float, face: 
 
 def classify(options: Options, *, model: str, top: int, pad: bool, explain: bool, device: str) -> int:
     """Print the likeliest classes; with `out` or `explain` also write copies with bars under them. Returns the exit code."""
-    from visagist import api
+    from visagist import catalog
+    from visagist.apps.ahead import Ahead
+
+    ahead: list[Ahead[Answer]] = []
+
+    def answer(photos: Sequence[Photo]) -> Sequence[Answer]:
+        loaded = catalog.load(model, device, verb="classify")
+        with loaded.inference():
+            found: Sequence[Answer] = loaded.recipe.classify_all(loaded.nets, photos, pad=pad)
+        return [classes[:top] for classes in found]
 
     def do(job: Job) -> Record:
-        photo = _open(job, options)
-        found = api.classify(photo, model=model, top=top, pad=pad, device=device)
+        photo, found = ahead[0].take(job)
         if job.out is not None and not batch.is_there(job, options.overwrite):
             _write_answer(photo, found, job, options, model, device, pad, explain)
         return {**_record(job, photo, {}), "classes": [{"label": label, "score": round(score, 6)} for label, score in found]}
@@ -123,7 +132,12 @@ def classify(options: Options, *, model: str, top: int, pad: bool, explain: bool
     if options.json and options.csv:
         raise UsageError("--json and --csv are two ways to say the same", code="usage", hint="choose one")
     columns = {"class": 12, "score": 5, "": 0}
-    return _through(options, "classify", do, columns, cells, "classified", headings=headings, more={"classes": []})
+
+    def planned(jobs: Sequence[Job]) -> None:
+        ahead.append(Ahead(jobs, lambda job: _open(job, options), answer))
+
+    more: Record = {"classes": []}
+    return _through(options, "classify", do, columns, cells, "classified", headings=headings, more=more, planned=planned)
 
 
 def _bar(share: float, width: int = 24) -> str:
@@ -227,12 +241,14 @@ def _through(
     headings: Callable[[Record], list[str]] | None = None,
     more: Record | None = None,
     opened: Callable[[Report], None] | None = None,
+    planned: Callable[[Sequence[Job]], None] | None = None,
 ) -> int:
     """Work through the photos of a command: find them, plan the results, do one after the other, say what happened.
 
     headings  of a csv, from the first record that has rows; no names where it has none
     more      what the records of failed and skipped photos have besides the common fields
     opened    is handed the report before the first photo
+    planned   is handed the photos in the order in which they are worked on
     """
     folder = options.out if options.out is not None and os.path.isdir(options.out) else None
     given_folders = {os.path.realpath(name) for name in options.photos}
@@ -241,6 +257,8 @@ def _through(
     if options.edits or options.draws or options.out is not None:
         where = {"out": options.out, "in_place": options.in_place, "overwrite": options.overwrite}
         jobs = batch.plan(jobs, verb, options.photos, **where)  # type: ignore[arg-type]
+    if planned is not None:
+        planned(jobs)
     tally = Tally(marked=marked)
     memory = Memory()
 

@@ -174,9 +174,15 @@ class Classifier(Recipe):
 
     def classify(self, nets: Mapping[str, nn.Module], photo: Photo, *, pad: bool = False) -> tuple[tuple[str, float], ...]:
         """Every class with its probability, the likeliest first."""
-        (scores,) = self.answers(nets["classifier"], square(photo.pixels, pad=pad)[None])
-        order = np.argsort(-scores, kind="stable")
-        return tuple((self.classes[i], float(scores[i])) for i in order)
+        return self.classify_all(nets, [photo], pad=pad)[0]
+
+    def classify_all(
+        self, nets: Mapping[str, nn.Module], photos: Sequence[Photo], *, pad: bool = False
+    ) -> list[tuple[tuple[str, float], ...]]:
+        """`classify` of several photos at once, which is quicker than one after the other."""
+        answers = self.answers(nets["classifier"], np.stack([square(photo.pixels, pad=pad) for photo in photos]))
+        orders = np.argsort(-answers, axis=1, kind="stable")
+        return [tuple((self.classes[i], float(scores[i])) for i in order) for scores, order in zip(answers, orders)]
 
     def explain(self, nets: Mapping[str, nn.Module], photo: Photo, *, label: str | None = None, pad: bool = False) -> np.ndarray:
         """Where the answer comes from: float32 [H, W] over the photo, 1 where hiding costs the class `label` most (default: the
