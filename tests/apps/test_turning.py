@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from visagist import api, catalog
 from visagist.apps.cli import app
-from visagist.photo.photo import Photo
+from visagist.errors import FaceError
+from visagist.photo.face import Face
+from visagist.photo.photo import Photo, Step
 
 Run = Callable[..., Any]
 
@@ -47,6 +52,76 @@ def test_a_mesh_replaces_nothing_and_belongs_to_one_photo(here: Path, photo: Cal
     Path("m.mtl").write_text("mine")
     done = run("rotate", "a.png", "--yaw", "3", "--mesh", "m.obj")
     assert done.code == 3 and "[exists]" in done.err and not Path("a.rotate.png").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--depth", "me.png"],
+        ["--normals", "./me.png"],
+        ["--depth", "link.png"],
+        ["--mesh", "me.obj"],  # whose texture is me.png
+        ["--views", "0:10:10", "--film", "film.webp"],
+        ["--albedo", "me.png"],
+        ["--slant", "sub/../me.png"],
+        ["--tilt", "me.png"],
+        ["--mesh", "me.obj", "--light", "60,0"],
+        ["--depth", "me.rotate.png"],  # the result
+        ["--depth", "d.png", "--normals", "./d.png"],
+        ["--depth", "head.png", "--mesh", "head.obj"],
+        ["--mesh", "f.obj", "--light", "9,9", "--reference", "f.obj"],
+    ],
+)
+def test_no_photo_is_replaced_by_what_is_written_beside_it(
+    here: Path, photo: Callable[..., Path], run: Run, calls: dict[str, int], options: list[str]
+) -> None:
+    photo("me.png"), photo("film.webp")
+    os.symlink("me.png", "link.png")
+    Path("sub").mkdir()
+    Path("f.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    Path("landmarks68.txt").write_text("0 1 2 " * 22 + "0 1")
+    before = {path: path.read_bytes() for path in here.glob("*.*")}
+    given = "film.webp" if "--film" in options else "me.png"
+    turn = [] if {"--views", "--light"} & set(options) else ["--turn", "5,0,0"]
+    done = run("rotate", given, *turn, *options, "--overwrite")
+    assert done.code == 2 and ("[in-place]" in done.err or "[output-clash]" in done.err), done.err
+    assert not calls and {path: path.read_bytes() for path in here.glob("*.*")} == before
+
+
+def test_one_face_of_a_group_does_not_stop_the_others(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Turned:
+        angle, extrapolated, visible = 5.0, False, 1.0
+
+        def as_dict(self) -> dict[str, Any]:
+            return {"pose": {"yaw": 0.0}, "angle": self.angle, "turned_to": {}, "visible": 1.0, "extrapolated": False}
+
+    def turns(nets: Any, faces: Any, **_: Any) -> Any:
+        if faces[0].box[0] < 10:
+            raise FaceError("no head fits the points", code="no-fit")
+        return (Turned(),)
+
+    turned: list[Any] = []
+
+    def rotate(photo: Photo, *, faces: Any, **_: Any) -> Photo:
+        turned.append(faces)
+        return photo.edited(photo.pixels, Step("rotate", "morphable"))
+
+    loaded = types.SimpleNamespace(recipe=types.SimpleNamespace(turns=turns), nets={})
+    monkeypatch.setattr(catalog, "load", lambda *_, **__: loaded)
+    monkeypatch.setattr(api, "landmarks", lambda photo, faces, **_: tuple(faces))
+    monkeypatch.setattr(api, "rotate", rotate)
+    boxes = [(0, 0, 8, 8), (20, 0, 28, 8)]
+    monkeypatch.setattr(api, "detect", lambda photo, **_: tuple(Face(box) for box in boxes))
+    Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save("a.png")
+    done = run("rotate", "a.png", "--turn", "5,0,0", "--json")
+    assert done.code == 0 and "face 1 of 2 stays as it is: [no-fit]" in done.err and [one.box for one in turned[0]] == boxes[1:]
+    failed, fit = done.records[0]["fits"]
+    assert failed["error"]["code"] == "no-fit" and fit["angle"] == 5.0
+    done = run("rotate", "a.png", "--views", "0:10:5", "-o", "c.png")
+    assert done.code == 0 and "-" in done.out and "stays as it is" in done.err
+    boxes.pop()
+    done = run("rotate", "a.png", "--turn", "5,0,0", "-o", "b.png")
+    assert done.code == 3 and "[no-fit]" in done.err and not Path("b.png").exists()
 
 
 def test_a_system_that_turns_nothing(here: Path, astronaut: np.ndarray) -> None:

@@ -41,7 +41,7 @@ class Asked:
 def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: int | str, device: str) -> int:
     """Write the photo with faces relit and turned, and the files. Returns the exit code. turning: as `api.rotate` takes it."""
     from visagist import api, catalog
-    from visagist.apps import batch, meshes, verbs
+    from visagist.apps import batch, beside, meshes, verbs
     from visagist.apps.report import printable
 
     _check(asked, turning, several=len(batch.collect(options.photos)[0]) > 1, overwrite=options.overwrite)
@@ -85,10 +85,13 @@ def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: 
         changed = [f"{one['changed_mm']['mean']:.1f}" if "changed_mm" in one else "-" for one in record["reliefs"]]
         return [[" ".join(changed), printable(record["out"])]]
 
+    def planned(jobs: Sequence[Job]) -> None:
+        files = {name: meshes.files(path) if name == "mesh" else (path,) for name, path in asked.files.items()}
+        beside.guard(jobs, files, read=[asked.reference] if other is not None else [])
+
     columns = {"relief mm": 9, "result": 0}
-    return verbs._through(
-        options, "rotate", do, columns, cells, "worked on", more={"fits": [], "reliefs": []}, opened=reports.append
-    )
+    more: dict[str, Any] = {"fits": [], "reliefs": []}
+    return verbs._through(options, "rotate", do, columns, cells, "worked on", more=more, opened=reports.append, planned=planned)
 
 
 def _told(recipe: Any, loaded: Any, photo: Photo, face: Face, other: Any) -> Any:

@@ -26,7 +26,7 @@ from visagist.apps.options import (
     Seed,
     numbers,
 )
-from visagist.errors import OutputError, UsageError
+from visagist.errors import FaceError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from visagist.apps.batch import Job
@@ -167,7 +167,7 @@ def rotate(
 ) -> int:
     """Turn heads, believably to about 30 degrees; up to 75. Or put faces in another light."""
     from visagist import api, catalog
-    from visagist.apps import batch, meshes, relighting, repaint, verbs
+    from visagist.apps import batch, beside, meshes, relighting, repaint, verbs
     from visagist.apps.report import printable
 
     angles: Any = views  # as `_span` has read them
@@ -191,7 +191,8 @@ def rotate(
     if light is not None or any(own.values()) or set or reference != "fitted":
         raise UsageError("--light, --albedo, --slant, --tilt, --reference and --set are for --model shading", code="usage")
     several = len(batch.collect(photos)[0]) > 1
-    _check(given, views, {"film": film, "mesh": mesh, "depth": depth, "normals": normals}, several=several, overwrite=overwrite)
+    files = {"film": film, "mesh": mesh, "depth": depth, "normals": normals}
+    _check(given, views, files, several=several, overwrite=overwrite)
     reports: list[Report] = []
 
     def do(job: Job) -> dict[str, Any]:
@@ -202,22 +203,32 @@ def rotate(
         if not hasattr(loaded.recipe, "turns"):
             hint = "choose morphable or shading"
             raise UsageError(f"{model[:80]} is {loaded.system.name}, which turns no heads", code="wrong-verb", hint=hint)
-        how = {**given, "faces": found, "model": model, "device": device.value}
-        made = [_turns(loaded, found, given, yaw=view) for view in angles or (yaw,)]
+        told = [_turns(loaded, one, given, angles or (yaw,)) for one in found]
+        able = [one for one, made in zip(found, told, strict=True) if not isinstance(made, FaceError)]
+        if not able:
+            raise next(made for made in told if isinstance(made, FaceError))
+        how = {**given, "faces": able, "model": model, "device": device.value}
         turned = api.rotate(photo, **how) if angles is None else _sheet(photo, angles, how, film, overwrite)
         if mesh is not None:
-            meshes.write(mesh, loaded.recipe.mesh(loaded.nets, photo, found[0]), photo, overwrite)
-        _write_maps(depth, normals, loaded, turned, made[0][0], overwrite)
+            meshes.write(mesh, loaded.recipe.mesh(loaded.nets, photo, able[0]), photo, overwrite)
+        first = next(made for made in told if not isinstance(made, FaceError))
+        _write_maps(depth, normals, loaded, turned, first[0], overwrite)
         turned.save(job.out, overwrite=overwrite or job.in_place)
-        _remark(reports[0], job, [one for row in made for one in row])
-        return {**verbs._record(job, photo, dict(enumerate(found, 1))), "fits": _fits(made, angles is not None)}
+        _remark(reports[0], job, told)
+        fits = [_fit(made, angles is not None) for made in told]
+        return {**verbs._record(job, photo, dict(enumerate(found, 1))), "fits": fits}
 
     def cells(record: dict[str, Any]) -> list[list[str]]:
-        poses = ["/".join(f"{v:.0f}" for v in fit["pose"].values()) for fit in record["fits"]]
+        poses = ["/".join(f"{v:.0f}" for v in fit["pose"].values()) if "pose" in fit else "-" for fit in record["fits"]]
         return [[" ".join(poses), printable(record["out"])]]
 
+    def planned(jobs: Sequence[Job]) -> None:
+        own = {"film": (film,), "mesh": meshes.files(mesh) if mesh else (), "depth": (depth,), "normals": (normals,)}
+        beside.guard(jobs, {name: [path for path in paths if path is not None] for name, paths in own.items()})
+
     columns = {"was at": 12, "result": 0}
-    return verbs._through(options, "rotate", do, columns, cells, "turned", more={"fits": []}, opened=reports.append)
+    more: dict[str, Any] = {"fits": []}
+    return verbs._through(options, "rotate", do, columns, cells, "turned", more=more, opened=reports.append, planned=planned)
 
 
 def _check(given: Mapping[str, Any], views: Any, files: Mapping[str, str | None], *, several: bool, overwrite: bool) -> None:
@@ -248,26 +259,33 @@ def _check(given: Mapping[str, Any], views: Any, files: Mapping[str, str | None]
             raise OutputError("the file exists already", code="exists", path=asked[name], hint="--overwrite replaces it")
 
 
-def _turns(loaded: Loaded, faces: Sequence[Face], given: Mapping[str, Any], *, yaw: float | None) -> Sequence[Any]:
-    """How each face is turned for one of the views."""
+def _turns(loaded: Loaded, face: Face, given: Mapping[str, Any], yaws: Sequence[float | None]) -> Any:
+    """How a face is turned for each of the views, or the FaceError that says why it cannot be: one face of a group must not stop
+    the others."""
     how = {name: given[name] for name in ("turn", "expression") if name in given}
-    turned: Sequence[Any] = loaded.recipe.turns(loaded.nets, faces, pose=(yaw, given.get("pitch"), given.get("roll")), **how)
-    return turned
+    rest = given.get("pitch"), given.get("roll")
+    try:
+        return [loaded.recipe.turns(loaded.nets, [face], pose=(yaw, *rest), **how)[0] for yaw in yaws]
+    except FaceError as error:
+        return error
 
 
-def _fits(made: Sequence[Sequence[Any]], views: bool) -> list[dict[str, Any]]:
-    """A record for each face; of several views, what differs between them is a list."""
-    fits = [one.as_dict() for one in made[0]]
-    if views:
-        for name in ("turned_to", "angle", "visible", "extrapolated"):
-            for number, fit in enumerate(fits):
-                fit[name] = [row[number].as_dict()[name] for row in made]
-    return fits
+def _fit(made: Any, views: bool) -> dict[str, Any]:
+    """The record of a face; of several views, what differs between them is a list."""
+    if isinstance(made, FaceError):
+        return {"error": {"code": made.code, "message": str(made)}}
+    fit: dict[str, Any] = made[0].as_dict()
+    for name in ("turned_to", "angle", "visible", "extrapolated") if views else ():
+        fit[name] = [one.as_dict()[name] for one in made]
+    return fit
 
 
-def _remark(report: Report, job: Job, made: Sequence[Any]) -> None:
-    """Say it where heads are turned further than is believable."""
-    furthest = max(made, key=lambda one: one.angle)
+def _remark(report: Report, job: Job, told: Sequence[Any]) -> None:
+    """Say it where heads are turned further than is believable, and which are not turned at all."""
+    for number, error in enumerate(told, 1):
+        if isinstance(error, FaceError):
+            report.remarks(job.name, f"face {number} of {len(told)} stays as it is: [{error.code}] {error}")
+    furthest = max((one for made in told if not isinstance(made, FaceError) for one in made), key=lambda one: one.angle)
     if furthest.angle > FAR:
         guessed = "much of it is guessed" if furthest.extrapolated else "expect stretched skin"
         seen = f"the photo shows {furthest.visible:.0%} of the face in the result"
