@@ -191,8 +191,8 @@ def rotate(
     if light is not None or any(own.values()) or set or reference != "fitted":
         raise UsageError("--light, --albedo, --slant, --tilt, --reference and --set are for --model shading", code="usage")
     several = len(batch.collect(photos)[0]) > 1
-    files = {"film": film, "mesh": mesh, "depth": depth, "normals": normals}
-    _check(given, views, files, several=several, overwrite=overwrite)
+    beside_it = {"film": film, "mesh": mesh, "depth": depth, "normals": normals}
+    _check(given, views, beside_it, several=several, overwrite=overwrite)
     reports: list[Report] = []
 
     def do(job: Job) -> dict[str, Any]:
@@ -223,8 +223,8 @@ def rotate(
         return [[" ".join(poses), printable(record["out"])]]
 
     def planned(jobs: Sequence[Job]) -> None:
-        own = {"film": (film,), "mesh": meshes.files(mesh) if mesh else (), "depth": (depth,), "normals": (normals,)}
-        beside.guard(jobs, {name: [path for path in paths if path is not None] for name, paths in own.items()})
+        wanted = {name: path for name, path in beside_it.items() if path is not None}
+        beside.guard(jobs, {name: meshes.files(path) if name == "mesh" else (path,) for name, path in wanted.items()})
 
     columns = {"was at": 12, "result": 0}
     more: dict[str, Any] = {"fits": []}
