@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from visagist import api
+from visagist import api, catalog
 from visagist.apps import augmenting
 from visagist.apps.cli import app
 from visagist.photo.photo import is_marked
 from visagist.recognize.embedding import clip_of, person_of
+from visagist.rotate import turn
 from visagist.training.data.kinds import write_points
 from visagist.training.data.made_up import items as drawn
 from visagist.training.data.readers import read
@@ -122,6 +123,21 @@ def test_a_dry_run_counts_and_writes_nothing(people: Path) -> None:
     assert not Path("people.augment").exists()
     with Image.open("sheet.png") as sheet:
         assert sheet.size[0] > 1000
+
+
+def test_hidden_skin_has_the_colours_of_the_texture_basis(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    carry = turn.carry
+
+    def seen(*where: Any, **how: Any) -> Any:
+        given.append(how["skin"])
+        return carry(*where, **how)
+
+    monkeypatch.setattr(turn, "carry", seen)
+    assert call("people", *FEW).exit_code == 0
+    assert len(given) == 9 and all(skin is not None and skin.shape[1] == 3 for skin in given)
+    settings = json.loads(Path("people.augment", "augment.json").read_text())
+    assert settings["texture"] == catalog.load("texture", "cpu").card.sha256[:12]
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def augment(
     ] = "keep,neutral,smile",
     lights: Annotated[int, typer.Option("--lights", min=0, help="Lights besides the picture's own.")] = 2,
     most: Annotated[int, typer.Option("--most", min=1, help="Pictures made of one; drawn from all that are possible.")] = 10,
-    furthest: Annotated[float, typer.Option("--furthest", min=0, max=75, help="Degrees that a head is turned at most.")] = 40.0,
+    furthest: Annotated[float, typer.Option("--furthest", min=0, max=75, help="Degrees that a head is turned at most.")] = 45.0,
     size: Annotated[int, typer.Option("--size", min=32, max=2048, help="Longest side of the pictures, in pixels.")] = 224,
     fold: Annotated[str, typer.Option("--fold", metavar="train|dev|all", help="Which rows, in sets that have folds.")] = "train",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say how many pictures and how many bytes.")] = False,
@@ -79,7 +79,7 @@ def augment(
         return _tried(work, items, sheet, overwrite)
     if sheet is not None:
         _write_sheet(work, items, sheet, overwrite)
-    target = Folder(place, {**asdict(settings), "size": size, "weights": work.weights}, overwrite=overwrite)
+    target = Folder(place, work.told, overwrite=overwrite)
     left = [(item, stem) for item, stem in items if source_of(item) not in target.done]
     made = failed = 0
     with counting(len(left), quiet) as tell:
@@ -112,8 +112,19 @@ class Work:
         return catalog.load("morphable", self.device, verb="rotate")
 
     @property
+    def texture(self) -> Any:
+        from visagist import catalog
+
+        return catalog.load("texture", self.device)
+
+    @property
     def weights(self) -> str:
         return str(self.loaded.card.sha256[:12])
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What decides how the pictures look."""
+        return {**asdict(self.settings), "size": self.size, "weights": self.weights, "texture": str(self.texture.card.sha256[:12])}
 
     def views(self, item: Item) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
         """For each variation of an item: what it is, pixels, points [68, 2]. PhotoError, FaceError."""
@@ -122,9 +133,10 @@ class Work:
 
         loaded = self.loaded
         model, found = loaded.recipe.model(loaded.nets), loaded.recipe.fit_face(loaded.nets, Face.of_points(points))
+        skin = loaded.recipe.colours(loaded.nets, pixels, found, self.texture.nets["skin"].texture())
 
         def view(*given: Any) -> Any:
-            return loaded.recipe.view(loaded.nets, *given)
+            return loaded.recipe.view(loaded.nets, *given, skin=skin)
 
         for variation in self.settings.variations(item.name, found.pose.yaw):
             yield variation, *self.settings.rendered(variation, pixels, points, model, found, view)

@@ -6,7 +6,8 @@ Input   a picture, the 68 points of its face and the head fitted to them (`head.
 Output  pictures of the same size, and where the 68 points lie in them.
 Differs Heads are turned by the harmonic map of `rotate` instead of rendered into a fixed frame. Shapes are samples of the
         morphable model half-way to the fitted one instead of ten scans. Light is added. A profile is never made frontal (the
-        paper's near-view rule), and nothing is mirrored from a seen half to a hidden one.
+        paper's near-view rule). Skin that comes into view is lent by the other cheek as in the paper (soft symmetry, never the
+        eyes), and where neither shows it, it has the colours of the texture basis.
 Read    Augment: settings, yaws_for and variations (what is made), rendered (how).
 
 Turning a head is another room's work: `rendered` is handed it as a function.
@@ -37,6 +38,7 @@ EXPRESSIONS = {
     "frown": {"mouthFrown": 0.5, "browDown": 0.5}, "pucker": {"mouthPucker": 0.5}, "squint": {"eyeSquint": 0.5},
 }  # fmt: skip
 ALIKE = 4.0  # degrees of yaw that a picture need not differ by to be the same view
+HAIR = 1.0  # degrees that a turn may be over the furthest: a fitted pose is not known better
 BACK = 10.0  # degrees by which a head beyond `near` may be turned back
 CLAMP = 1.5  # largest coefficient of a random shape, in standard deviations
 RELIT_AT = 160  # longest side at which light is computed, in pixels
@@ -66,7 +68,7 @@ class Augment:
     lights       how many lights besides the picture's own
     most         pictures made of one; of more possible ones these are drawn, every yaw as often
     near         yaw beyond which a head is only turned on, not back to the front
-    furthest     degrees that a head is turned at most
+    furthest     degrees that a head is turned at most, but for `HAIR`
     seed         the same seed makes the same pictures
     """
 
@@ -76,7 +78,7 @@ class Augment:
     lights: int = 2
     most: int = 10
     near: float = 30.0
-    furthest: float = 40.0
+    furthest: float = 45.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -91,10 +93,10 @@ class Augment:
     def yaws_for(self, yaw: float) -> tuple[float, ...]:
         """The yaws that a head seen at this yaw is turned to.
 
-        Never by more than `furthest`. The near-view rule: what is seen beyond `near` has a hidden side that nobody knows, so it is
-        turned on to the same side, not to the front and never across it. Where nothing is left, it keeps its own yaw.
+        Never by more than `furthest` and a hair. Near-view rule: what is seen beyond `near` has a hidden side that nobody knows,
+        so it is turned on to the same side, not to the front and never across it. Where nothing is left, it keeps its own yaw.
         """
-        found = [to for to in self.yaws if abs(to - yaw) <= self.furthest]
+        found = [to for to in self.yaws if abs(to - yaw) <= self.furthest + HAIR]
         if abs(yaw) > self.near:
             found = [to for to in found if to * yaw > 0 and abs(to) >= abs(yaw) - BACK]
         return tuple(dict.fromkeys(found)) or (float(np.clip(yaw, -75, 75)),)

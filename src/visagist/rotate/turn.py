@@ -311,8 +311,7 @@ class MorphableTurn(Recipe):
             raise UsageError(f"there is no background {background!r}", code="usage", hint="choose " + ", ".join(BACKGROUNDS))
         model, pixels = self._model(nets), photo.pixels
         turned = sorted(self.turns(nets, faces, **how), key=lambda one: one.found.scale)
-        known = skin if skin is not None and len(skin.mean) == len(model.mean) else None
-        colours = [None if known is None else known.completed(*sampled(pixels, model, one.found)) for one in turned]
+        colours = [None if skin is None else self.colours(nets, pixels, one.found, skin) for one in turned]
         if background == "mesh":
             for one, own in zip(turned, colours, strict=True):
                 pixels = carry(pixels, model, one.found, one.to.turn, one.to.expression, skin=own)
@@ -338,12 +337,25 @@ class MorphableTurn(Recipe):
         return near, pointing, seen.covered
 
     def view(
-        self, nets: Mapping[str, nn.Module], pixels: np.ndarray, found: Fit, pose: Pose, expression: np.ndarray
+        self,
+        nets: Mapping[str, nn.Module],
+        pixels: np.ndarray,
+        found: Fit,
+        pose: Pose,
+        expression: np.ndarray,
+        *,
+        skin: np.ndarray | None = None,
     ) -> tuple[np.ndarray, Fit]:
         """A picture uint8 [H, W, 3] with a head that was fitted before, turned to a pose and with these coefficients of expression;
-        and the fit of the head in it. For many views of one photo."""
+        and the fit of the head in it. For many views of one photo; skin: its `colours`."""
         model, turn = self._model(nets), turn_of(pose)
-        return carry(pixels, model, found, turn, expression), carried(model, found, turn, expression)
+        return carry(pixels, model, found, turn, expression, skin=skin), carried(model, found, turn, expression)
+
+    def colours(self, nets: Mapping[str, nn.Module], pixels: np.ndarray, found: Fit, skin: Texture) -> np.ndarray | None:
+        """Colours of a face's vertices float [N, 3], sRGB 0..255: the photo's, where it hides them those of the texture basis. None
+        for the basis of another model."""
+        model = self._model(nets)
+        return skin.completed(*sampled(pixels, model, found)) if len(skin.mean) == len(model.mean) else None
 
     def model(self, nets: Mapping[str, nn.Module]) -> Morphable:
         """The morphable model, for what is done with fits elsewhere."""
