@@ -193,25 +193,41 @@ projected, told = descent.projected, []
 def interrupted(objective, x, tell, **settings):
     def counted(x, loss):
         told.append(loss)
-        if len(told) == 3:
-            os.kill(os.getpid(), int(sys.argv[1]))
+        stop()
         return tell(x, loss)
+    stop()
     return projected(objective, x, counted, **settings)
 
+def stop():
+    if len(told) == int(sys.argv[2]):
+        os.kill(os.getpid(), int(sys.argv[1]))
+
 descent.projected = interrupted
-sys.exit(main(sys.argv[2:]))
+sys.exit(main(sys.argv[3:]))
 """
+
+
+def interrupted(kind: signal.Signals, iteration: int, *photos: str) -> int:
+    """The exit code of a run of a hundred iterations that gets the signal at this one, from within: never too early or too late."""
+    command = [sys.executable, "-c", INTERRUPTED, str(int(kind)), str(iteration), "stylize", *photos, "-s", "coffee.png"]
+    settings = [*QUICK[:2], "--guard", "0", "--size", "160", "--iterations", "100"]
+    film = ["--film", "run.gif"] if len(photos) == 1 else []
+    return subprocess.run([*command, *settings, *film], stderr=subprocess.DEVNULL, timeout=120).returncode
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_keeps_the_best_so_far(here: Path, kind: signal.Signals) -> None:
-    """The signal comes from within, at the third iteration: on no machine too early or too late."""
-    command = [sys.executable, "-c", INTERRUPTED, str(int(kind)), "stylize", "cat.jpg", "-s", "coffee.png", *QUICK[:2]]
-    settings = ["--guard", "0", "--size", "160", "--iterations", "100", "--film", "run.gif"]
-    done = subprocess.run([*command, *settings], stderr=subprocess.DEVNULL, timeout=120)
-    assert done.returncode == 130
+    assert interrupted(kind, 3, "cat.jpg") == 130
     said = json.loads(Path("cat.stylize.jpg.json").read_text())
     assert said["stopped"]
     assert 2 <= said["iterations"] <= 4
     assert max(Photo.open("cat.stylize.jpg").size) >= 160
     assert Path("run.gif").exists()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("photos", [("cat.jpg",), ("cat.jpg", "coffee.png")], ids=["one", "a batch"])
+def test_an_interrupt_before_the_first_iteration_writes_nothing(here: Path, kind: signal.Signals, photos: tuple[str, ...]) -> None:
+    names = set(os.listdir())
+    assert interrupted(kind, 0, *photos) == 130
+    assert set(os.listdir()) == names

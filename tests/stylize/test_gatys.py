@@ -241,6 +241,17 @@ def test_an_interrupt_keeps_what_there_is() -> None:
     assert out.shape == run(iterations=1).shape  # at the size that was asked for, though it came from the coarse one
 
 
+def test_an_interrupt_before_anything_is_painted_goes_on_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    heard: list[Progress] = []
+    monkeypatch.setattr("visagist.stylize.descent.projected", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(more={"progress": heard.append})
+    assert heard == []
+
+
 def test_a_caller_may_end_the_run() -> None:
     heard: list[Progress] = []
 

@@ -153,7 +153,8 @@ class Gatys(Recipe):
         half       whether bfloat16 is quicker than float32 on that device
         available  bytes of memory that may be used
         progress   is told after every iteration; True ends the run there
-        A KeyboardInterrupt ends the run too: what there is so far comes back, and `progress` is told `stopped`.
+        A KeyboardInterrupt ends the run too: what there is so far comes back, and `progress` is told `stopped`. Before the first
+        iteration there is nothing yet, and it goes on to the caller.
         PhotoError "too-large" before anything is computed when the memory will not do; it says which size would.
         """
         net = nets["features"]
@@ -254,7 +255,9 @@ class _Painting:
                 if self.ended:
                     break
         except KeyboardInterrupt:
-            if self.progress is not None and self.told is not None:
+            if self.told is None:  # the photo with other colours is no painting
+                raise
+            if self.progress is not None:
                 self.progress(replace(self.told, stopped=True))
         return self._finished(self.picture)
 
