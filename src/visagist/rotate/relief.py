@@ -16,17 +16,26 @@ import cv2
 import numpy as np
 
 from visagist.head.fit import Fit
-from visagist.head.light import encoded, harmonics, lamp, linear
+from visagist.head.light import LUMINANCE, encoded, harmonics, lamp, linear
 from visagist.head.mesh import Mesh
 from visagist.head.morphable import Morphable
 from visagist.head.render import harmonic
 from visagist.photo.window import Window
 from visagist.rotate.depth import lifted
 from visagist.rotate.reference import Reference, drawn
+from visagist.rotate.skin import blurred, grown
+from visagist.rotate.spread import spread
 
 TORN, STEEP = 0.35, 6.0  # a step in depth larger than both, in model units and pixels, is an edge between two surfaces
 REACH = 0.22  # in a new light hair and neck change along with the face next to them, less and less, so far (parts of its height)
-GAIN = (0.04, 6.0)  # how much darker and brighter linear light may become
+EDGE = 0.35  # and less across an edge: a step of the three colours together by this much counts as far as that
+INNER = 0.15  # so far from its outline, in model units, the face is not sure to be the face: what is there is told from within
+GAIN = (0.08, 3.0)  # how much darker and brighter linear light becomes at most
+DARKEST = 0.1  # least shade, in parts of the face's median
+DIM = 0.3  # least old shade for a new lamp
+SLOW, UNEXPLAINED = 1.5, 2.5  # model units over which brightness is averaged; by how much it may differ from what light explains
+SOFT = 0.25  # model units: a lamp is no point, so its light changes over some distance
+SHOULDER = 0.75  # linear light that becomes brighter than this is bent, so that bright skin does not burn out
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,33 +155,44 @@ class Relief:
         Every pixel's linear light is multiplied by new shade over old shade, so that all texture stays; beyond the face that
         factor goes smoothly back to 1 (a harmonic map: the same as blending by Poisson's equation in the logarithm).
         """
-        old, new = self._shade(), lamp(self.normals, azimuth, elevation)
-        return self._brightened(pixels, strength * self._gain(new * (old[self.mask].mean() / new[self.mask].mean())))
+        old, new = np.maximum(self._shade() * self._unexplained(pixels), 1e-3), lamp(self.normals, azimuth, elevation)
+        least = DARKEST * float(np.median(old[self.mask]))
+        new *= old[self.mask].mean() / new[self.mask].mean()
+        gain = np.log(np.maximum(new, least) / np.maximum(old, DIM / DARKEST * least))
+        return self._brightened(pixels, strength * cv2.GaussianBlur(_bounded(gain), (0, 0), SOFT * self.unit))
+
+    def _unexplained(self, pixels: np.ndarray) -> np.ndarray:
+        """Slow changes of brightness that normals and light do not explain, [h, w] about 1. On one face's skin they are light as
+        well: a second lamp, a cast shadow, an outline that is brighter than Lambert's law has it."""
+        bright = linear(self.window.cut(pixels)).astype(np.float64) @ LUMINANCE
+        left = np.where(self.mask, bright / np.maximum(self._shade(), 0.05), 0)
+        sums, counts = (blurred(a.astype(np.float64), SLOW * self.unit) for a in (left, self.mask))
+        left = sums / np.maximum(counts, 1e-9)
+        left = np.clip(left / np.median(left[self.mask]), 1 / UNEXPLAINED, UNEXPLAINED)
+        return harmonic(left[..., None].astype(np.float32), counts > 0.02)[..., 0].astype(np.float64)
 
     def under(self, pixels: np.ndarray, light: np.ndarray) -> np.ndarray:
         """The same under a light given as harmonics [4 | 9], as strong as it is; `self.light` gives the photo back."""
-        return self._brightened(pixels, self._gain(harmonics(self.normals, 1 if len(light) == 4 else 2) @ light))
-
-    def _gain(self, new: np.ndarray) -> np.ndarray:
-        """The logarithm of new shade over old shade, float32 [h, w]."""
-        old = self._shade()
-        least = 0.1 * float(np.median(old[self.mask]))  # darker than that is taken for as dark
-        gain: np.ndarray = np.log(np.maximum(new, least) / np.maximum(old, least)).astype(np.float32)
-        return gain
+        old, new = self._shade(), harmonics(self.normals, 1 if len(light) == 4 else 2) @ light
+        least = DARKEST * float(np.median(old[self.mask]))
+        return self._brightened(pixels, _bounded(np.log(np.maximum(new, least) / np.maximum(old, least))))
 
     def _brightened(self, pixels: np.ndarray, gain: np.ndarray) -> np.ndarray:
-        """The photo with the face's linear light times exp(gain)."""
+        """The photo with the face's linear light times exp(gain), and that of what belongs with it."""
         pad = round(REACH * np.ptp(np.nonzero(self.covered)[0])) + 2
-        gain, there = np.pad(gain, pad), np.pad(self.covered, pad)
-        far = cv2.distanceTransform((~there).astype(np.uint8), cv2.DIST_L2, 5) > pad - 2
-        smooth = harmonic(np.where(there, gain, 0)[..., None], there | far)
-        smooth = cv2.GaussianBlur(smooth.reshape(gain.shape), (0, 0), 0.8)
         out, area = pixels.copy(), self.area(pixels.shape[:2], pad)
         part = pixels[area]
-        if part.size:
-            laid = self._back(area, pad).cut(smooth, border=(0.0,))
-            lit = encoded(linear(part) * np.clip(np.exp(laid), *GAIN)[..., None])
-            out[area] = np.where(np.abs(laid)[..., None] > 1e-4, np.rint(lit), part)
+        if not part.size:
+            return out
+        sure = grown(self.whole, -INNER * self.unit)
+        inside = harmonic(np.where(sure & self.covered, gain, 0)[..., None], sure & self.covered)[..., 0]
+        beside = np.array([[1.0, 0.0, pad], [0.0, 1.0, pad]]) @ np.vstack([self.window.matrix, (0, 0, 1)])
+        shown = Window(beside, (gain.shape[0] + 2 * pad, gain.shape[1] + 2 * pad)).cut(pixels) / np.float32(255)
+        laid, share = spread(np.pad(inside, pad), np.pad(sure, pad), cv2.GaussianBlur(shown, (0, 0), 1.0), pad, EDGE)
+        laid = cv2.GaussianBlur((laid * share).astype(np.float32), (0, 0), 0.8)
+        laid = self._back(area, pad).cut(laid, border=(0.0,))
+        lit = _rolled_off(linear(part) * np.exp(laid)[..., None], linear(part))
+        out[area] = np.where(np.abs(laid)[..., None] > 1e-3, np.rint(encoded(lit)), part)
         return out
 
     def _shade(self) -> np.ndarray:
@@ -227,3 +247,17 @@ class Relief:
             "used_pixels": int(self.mask.sum()),
             "window": np.round(self.window.matrix, 5).tolist(),
         }
+
+
+def _rolled_off(lit: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Linear light [h, w, 3] with what became brighter than SHOULDER bent towards 1, all colours of a pixel alike."""
+    top, old = lit.max(2, keepdims=True), np.maximum(before.max(2, keepdims=True), SHOULDER)
+    room = np.maximum(1 - old, 1e-3)
+    bent = old + room * np.tanh((top - old) / room)
+    return np.where(top > old, lit * bent / np.maximum(top, 1e-6), lit)
+
+
+def _bounded(gain: np.ndarray) -> np.ndarray:
+    """Logarithms of gains, bent so that none is beyond GAIN; float32."""
+    bound = np.where(gain < 0, -np.log(GAIN[0]), np.log(GAIN[1]))
+    return (bound * np.tanh(gain / bound)).astype(np.float32)
