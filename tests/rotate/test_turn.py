@@ -219,9 +219,9 @@ def test_hidden_skin_is_lent_by_the_other_cheek(learnt: tuple[MorphableTurn, Net
     before, fit, _ = painted(Pose(40, 0, 0))
     truth, there, covered = painted(Pose(-30, 0, 0))
     now, then = fit.placed(model.mean), there.placed(model.mean)
-    facing = -(mesh.normals(model.mean, model.triangles) @ fit.turn[2])
+    facing = (-(mesh.normals(model.mean, model.triangles) @ one.turn[2]) for one in (fit, there))
     drawn = (rasterise(placed, model.triangles, SIZE) for placed in (now, then))
-    inner = Inner(model, now, facing, *drawn, model.apart * fit.scale)
+    inner = Inner(model, now, *facing, *drawn, model.apart * fit.scale)
 
     def moved(where: np.ndarray) -> np.ndarray:
         at = (where - 0.5).astype(np.float32)

@@ -61,8 +61,8 @@ def carry(
     source, target = rasterise(now, model.triangles, size), rasterise(then, model.triangles, size)
     if not target.covered.any() or not source.covered.any():
         return out
-    facing = -(normals(before, model.triangles) @ found.turn[2])  # cosine to the view
-    inner = Inner(model, now, facing, source, target, model.apart * found.scale * fine)
+    facing = _facing(model, before, found.turn), _facing(model, after, turn)
+    inner = Inner(model, now, *facing, source, target, model.apart * found.scale * fine)
 
     def moved(where: np.ndarray) -> np.ndarray:
         """The photo's pixels at these places [h, w, 2], for every pixel of the part, float32."""
@@ -94,12 +94,17 @@ def visible(model: Morphable, found: Fit, turn: np.ndarray, expression: np.ndarr
     before = model.shape(found.identity, found.expression)
     size = 90.0 / max(float(np.ptp(before[:, 1])), 1e-9)  # pixels in a unit of the model: the share needs no fine picture
     small = replace(found, scale=size, shift=np.array([90.0, 90.0]) - size * (found.turn[:2] @ before.mean(0)))
-    then = size * _about(before, model.shape(found.identity, expression), model, small, turn)
-    now = small.placed(before)
+    after = model.shape(found.identity, expression)
+    then, now = size * _about(before, after, model, small, turn), small.placed(before)
     source, target = rasterise(now, model.triangles, (180, 180)), rasterise(then, model.triangles, (180, 180))
-    facing = -(normals(before, model.triangles) @ found.turn[2])
-    seen = Inner(model, now, facing, source, target, model.apart * size)
-    return float(seen.known.sum() / max(int(target.covered.sum()), 1))
+    seen = Inner(model, now, _facing(model, before, found.turn), _facing(model, after, turn), source, target, model.apart * size)
+    return float(seen.shown.sum() / max(int(target.covered.sum()), 1))
+
+
+def _facing(model: Morphable, vertices: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Cosines [N] of the vertices' normals to the view."""
+    cosines: np.ndarray = -(normals(vertices, model.triangles) @ turn[2])
+    return cosines
 
 
 def taken_out(pixels: np.ndarray, model: Morphable, found: Fit) -> np.ndarray:

@@ -24,8 +24,11 @@ from visagist.head.morphable import EYES, Morphable
 from visagist.head.render import Raster, harmonic
 
 DEEP = 0.09  # by so much, in distances between the eyes, a place may lie behind what is seen there and still count as seen
-GRAZING = 0.33  # cosine to the view below which skin is too foreshortened to be copied
-LACKING = 0.01  # share of the face that must be hidden before the other cheek is asked
+GRAZING = 0.33  # cosine to the photo's view below which skin is too foreshortened to be copied...
+ALIKE = 0.9  # ...unless the new view sees it nearly as foreshortened: so much of that cosine, less...
+SLACK = 0.02  # ...this, is enough
+FADING = 0.07  # over so much of the cosine skin passes from copied to replaced, so that nothing jumps as a head turns
+LACKING = 0.01  # share of the face that must be hidden before the other cheek is asked; fully from twice that on
 SOFT = 0.06  # stretched skin is blurred by so much, beginning so far from where it is seen, in distances between the eyes
 SEAM = 0.12  # width of the band along which both cheeks are compared, in distances between the eyes
 DOUBT = 45.0  # difference of colours (of 255 each, root of squares) that two pictures of the same skin hardly have
@@ -36,51 +39,78 @@ WIDE = 0.06  # lips that stand so far apart in the photo show an inside of their
 
 @dataclass(frozen=True, eq=False)
 class Inner:
-    """now [N, 3]: the vertices as placed in the photo; facing [N]: cosines of their normals to its view; source, target: the face
-    drawn there and in the new pose; apart: the distance between the eyes of the mean face in pixels."""
+    """now [N, 3]: the vertices as placed in the photo; facing, then_facing [N]: cosines of their normals to its view and to the new
+    one; source, target: the face drawn there and in the new pose; apart: the distance between the eyes of the mean face in pixels.
+    """
 
     model: Morphable
     now: np.ndarray
     facing: np.ndarray
+    then_facing: np.ndarray
     source: Raster
     target: Raster
     apart: float
 
     def _looked_up(self, order: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """For each pixel of the turned face its place in the photo, float32 [H, W, 2], and whether the photo shows it, bool [H, W];
-        `order`: of other vertices instead of its own."""
+        """For each pixel of the turned face its place in the photo, float32 [H, W, 2], and how far the photo shows it, float32
+        [H, W], 0..1; `order`: of other vertices instead of its own."""
         values = np.concatenate([self.now, self.facing[:, None]], axis=1)
         seen = self.target.spread(values if order is None else values[order])
         where, depth, cosine = seen[..., :2], seen[..., 2], seen[..., 3]
+        needed: np.ndarray | float = GRAZING + FADING  # what is lent has to be better than what it replaces
+        if order is None:  # what both views see at the same slant is never replaced
+            needed = np.minimum(GRAZING, ALIKE * self.target.spread(self.then_facing[:, None])[..., 0] - SLACK)
+        shown = np.clip(1 - (needed - cosine) / FADING, 0, 1)
         nearest = _sample(np.where(self.source.covered, self.source.depth, np.inf).astype(np.float32), where)
-        known = self.target.covered & (depth <= nearest + DEEP * self.apart) & (cosine > GRAZING)
-        return where, cv2.morphologyEx(known.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+        shown[~self.target.covered | (depth > nearest + DEEP * self.apart)] = 0
+        return where, cv2.morphologyEx(shown.astype(np.float32), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
 
     @cached_property
     def _own(self) -> tuple[np.ndarray, np.ndarray]:
         return self._looked_up()
 
     @property
-    def known(self) -> np.ndarray:
-        """Which pixels of the turned face the photo shows, bool [H, W]."""
+    def shown(self) -> np.ndarray:
+        """How far the photo shows each pixel of the turned face, float32 [H, W], 0..1."""
         return self._own[1]
+
+    @property
+    def known(self) -> np.ndarray:
+        """Which pixels of the turned face the photo shows well, bool [H, W]."""
+        return self.shown == 1
+
+    @cached_property
+    def hidden(self) -> np.ndarray:
+        """How far the pixels of the turned face are to be replaced, float32 [H, W], 0..1; less of it where only little of the whole
+        face is: then it is hardly seen, and nothing shall jump when a turning head begins to hide something."""
+        lacking = self.target.covered * (1 - self.shown)
+        share = float(lacking.sum()) / max(int(self.target.covered.sum()), 1)
+        return lacking * np.float32(np.clip(share / LACKING - 1, 0, 1))
 
     def places(self) -> np.ndarray:
         """Where in the photo each pixel is taken from, float32 [H, W, 2]: what is hidden is continued.
 
-        Places and not ways are continued: hidden skin is stretched from where skin ends, not taken from behind the face.
+        Places and not ways are continued: hidden skin is stretched from where skin ends, not taken from behind the face. Openings
+        and what lies beside the face are continued by ways, so that a face that hardly turns hardly changes.
         """
-        return harmonic(*self._own)
+        where, shown = self._own
+        covered = self.target.covered
+        if not self.known.any():
+            return where
+        stretched = where + (1 - shown)[..., None] * (harmonic(where, self.known) - where)
+        own = np.stack(np.meshgrid(np.arange(covered.shape[1]) + 0.5, np.arange(covered.shape[0]) + 0.5), axis=2).astype(np.float32)
+        placed: np.ndarray = own + harmonic(stretched - own, covered)
+        return placed
 
     def softened(self, layer: np.ndarray) -> np.ndarray:
         """The layer float32 [h, w, 3], blurred where hidden skin is stretched so far that it would show streaks."""
-        hidden = self.target.covered & ~self.known
-        if hidden.sum() < LACKING * self.target.covered.sum():
+        if not self.hidden.any():
             return layer
         full = layer.shape[1], layer.shape[0]
-        deep = cv2.distanceTransform(hidden.astype(np.uint8), cv2.DIST_L2, 3)
-        weight = cv2.resize(np.clip(deep / max(SOFT * self.apart, 1.0), 0, 1), full, interpolation=cv2.INTER_LINEAR)
-        smooth = cv2.GaussianBlur(layer, (0, 0), max(0.5, SOFT * self.apart * full[0] / hidden.shape[1]))
+        deep = cv2.distanceTransform((self.hidden > 0).astype(np.uint8), cv2.DIST_L2, 3)
+        weight = np.clip(deep / max(SOFT * self.apart, 1.0), 0, 1) * self.hidden
+        weight = cv2.resize(weight, full, interpolation=cv2.INTER_LINEAR)
+        smooth = cv2.GaussianBlur(layer, (0, 0), max(0.5, SOFT * self.apart * full[0] / deep.shape[1]))
         mixed: np.ndarray = layer + weight[..., None] * (smooth - layer)
         return mixed
 
@@ -89,21 +119,20 @@ class Inner:
 
         moved  gives the photo's colours [h, w, 3] for places [H, W, 2]
         """
-        covered = self.target.covered
-        if (covered & ~self.known).sum() < LACKING * covered.sum():
+        if not self.hidden.any():
             return layer
         where, there = self._looked_up(self.model.mirror)
-        lent = covered & ~self.known & there & ~self._eyes()
-        lent = cv2.morphologyEx(lent.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-        if lent.sum() < LACKING * covered.sum():
+        lent = self.hidden * there * ~self._eyes()
+        lent = cv2.morphologyEx(lent, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        if not lent.any():
             return layer
-        return self._laid(layer, moved(harmonic(where, there)), lent, self.known & there)
+        return self._laid(layer, moved(harmonic(where, there > 0)), lent, self.known & (there == 1))
 
     def completed(self, layer: np.ndarray, colours: np.ndarray) -> np.ndarray:
         """The layer float32 [h, w, 3] with hidden skin in these colours of the vertices, float [N, 3]; less of them where what is
         seen beside it has quite another colour, as hair has."""
-        hidden = (self.target.covered & ~self.known & ~self._eyes()).astype(np.uint8)
-        if hidden.sum() < LACKING * self.target.covered.sum():
+        hidden = self.hidden * ~self._eyes()
+        if not hidden.any():
             return layer
         filled = self.target.spread(colours)
         filled = cv2.resize(harmonic(filled, self.target.covered), (layer.shape[1], layer.shape[0]), interpolation=cv2.INTER_LINEAR)
@@ -112,16 +141,18 @@ class Inner:
     def _laid(
         self, layer: np.ndarray, other: np.ndarray, where: np.ndarray, both: np.ndarray, *, doubt: float = np.inf
     ) -> np.ndarray:
-        """The layer with the other [h, w, 3] laid over it, `where` uint8 [H, W] is 1; shifted in colour so that the two meet at the
-        seam, for which pixels serve where both are known, bool [H, W]. Shifts beyond `doubt`: they show different things."""
+        """The layer with the other [h, w, 3] laid over it as far as `where` says, float32 [H, W]; shifted in colour so that the two
+        meet at the seam, for which pixels serve where both are known, bool [H, W]. Shifts beyond `doubt`: they show different
+        things."""
         reach = max(2, round(SEAM * self.apart))
-        band = (cv2.dilate(where, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0) & both
+        near = cv2.dilate((where > 0).astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+        band = (near > 0) & both
         if not band.any():
             return layer
         small, full = where.shape[::-1], (layer.shape[1], layer.shape[0])
         unlike = cv2.resize(layer - other, small, interpolation=cv2.INTER_AREA)
         shift = harmonic(cv2.GaussianBlur(unlike, (0, 0), max(1.0, reach / 4)), band)
-        weight = cv2.GaussianBlur(where.astype(np.float32), (0, 0), max(1.0, reach / 4))
+        weight = cv2.GaussianBlur(where, (0, 0), max(1.0, reach / 4))
         shift, weight = (cv2.resize(one, full, interpolation=cv2.INTER_LINEAR) for one in (shift, weight))
         weight = weight * np.exp(-np.square(shift).sum(2) / doubt**2)
         mixed: np.ndarray = layer + weight[..., None] * (other + shift - layer)
