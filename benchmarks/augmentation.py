@@ -39,7 +39,7 @@ from visagist.training.metrics.people import Curve, Pairs
 
 ROUNDS = 1000
 ARMS = {"without": "photographs alone", "with": "with augmented pictures"}
-MEASURES = ("auc", "eer", "pair_accuracy", "clip_accuracy")
+MEASURES = ("auc", "eer", "pair_accuracy", "template_accuracy")
 
 
 def few(items: list[Item], count: int) -> list[Item]:
@@ -63,7 +63,7 @@ def compared(found: dict[str, list[np.ndarray]], dev: list[Item], yaws: np.ndarr
     """Means over the seeds of both arms, and their differences with intervals."""
     names, clips = [person_of(item) for item in dev], [clip_of(item) for item in dev]
     told = {arm: [metrics.people(v, names, clips, yaws) for v in of] for arm, of in found.items()}
-    keys = [key for key in told["with"][0] if key.startswith(("rank1", "tar_at")) or key in MEASURES]
+    keys = [key for key in told["with"][0] if key.startswith(("rank", "template_rank", "tar_at")) or key in MEASURES]
     result: dict[str, Any] = {}
     for key in keys:
         of = {arm: np.array([float(figures[key]) for figures in row]) for arm, row in told.items()}

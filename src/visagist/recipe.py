@@ -179,6 +179,10 @@ class Recipe:
         """Figures on items the training has not seen, counts included (`n...`)."""
         return {}
 
+    def counted(self, metric: str) -> str:
+        """Which of the counts that `measure` gives stands behind this figure, for the weights card."""
+        return "n"
+
 
 @dataclass
 class Run:

@@ -18,6 +18,7 @@ from visagist.apps.locating import located
 from visagist.photo.face import Face
 from visagist.photo.photo import Photo
 from visagist.recognize.embedding import Embedding
+from visagist.training.data.kinds import write_points
 from visagist.training.data.made_up import items as drawn
 from visagist.training.data.readers import read
 from visagist.training.loop import train
@@ -61,3 +62,23 @@ def test_evaluate_looks_for_faces_itself(folder: Callable[[], Known], tmp_path: 
     assert {"pair_accuracy", "eer", "rank1", "pair_accuracy_interval", "n_not_found"} <= figures.keys()
     assert (figures["n"], figures["n_people"], figures["n_same"], figures["n_not_found"]) == (8, 4, 4, 1)
     assert isinstance(Photo.open("people/person00000/nobody.png"), Photo)
+
+
+def test_evaluate_with_the_labelled_faces(folder: Callable[[], Known], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Embedding(window=32, widths=(8, 8, 8, 8), blocks=(1, 1, 1), dimensions=8, gradients=4, batch=8, steps=1)
+    train(recipe, located(read("people"), "cpu"), tmp_path / "run", system="embedding", workers=0, threads=1, quiet=True)
+    catalog.forget()
+    asked = ["evaluate", "embedding", "--data", "people", "--weights", str(tmp_path / "run"), "--finder", "none", "--quiet"]
+    bare = CliRunner().invoke(app, asked)
+    assert bare.exit_code == 4 and "[no-data]" in bare.stderr  # nobody says where the faces are
+    rows = [(str(file.relative_to("people")), (face.points, file.parent.name)) for file in sorted(Path("people").rglob("*.png"))
+            for face in folder().get(Photo.open(file).pixels.tobytes(), ())]  # fmt: skip
+    write_points(Path("points.csv"), [(name, points) for name, (points, _) in rows])
+    head, *lines = Path("points.csv").read_text().splitlines()
+    named = [head + ",identity", *(f"{line},{who}" for line, (_, (_, who)) in zip(lines, rows, strict=True))]
+    Path("people", "points.csv").write_text("\n".join(named) + "\n")
+    monkeypatch.setattr(api, "detect", lambda photo, **more: pytest.fail("a finder was asked"))
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.stderr
+    figures: dict[str, Any] = json.loads(done.stdout)
+    assert (figures["n"], figures["n_pairs"], figures["n_not_found"]) == (8, 28, 0)

@@ -221,7 +221,11 @@ def test_a_training_ends_in_weights_that_know_how_many_people_they_saw(items: li
     assert set(loaded.nets) == {"embedding", "gradients"}
     assert loaded.nets["gradients"].matrix.abs().max() > 0
     told = {row.metric: row.value for row in loaded.card.measured}
-    assert {"pair_accuracy", "eer", "threshold", "false_accept_rate", "score_at_far_0.01"} <= told.keys()
+    assert {"pair_accuracy", "eer", "threshold", "false_accept_rate", "score_at_far_0.01", "frr_at_far_0.01"} <= told.keys()
+    counts = {row.metric: row.n for row in loaded.card.measured}  # six people, each of six pictures a clip of its own
+    assert counts["pair_accuracy"] == counts["eer"] == counts["template_accuracy"] == 36 * 35 / 2
+    assert counts["rank1"] == counts["template_rank5"] == 30
+    assert sum(n for name, n in counts.items() if name.startswith("rank1_yaw_")) == 30
     vectors = loaded.recipe.vectors(loaded.nets, [np.zeros((32, 32, 3), np.uint8)])
     assert vectors.shape == (1, 16 + 8) == (1, loaded.recipe.length)
     assert torch.allclose(torch.from_numpy(vectors), unit(torch.from_numpy(vectors)))

@@ -277,7 +277,10 @@ def evaluate(
     weights: Annotated[str | None, typer.Option("--weights", metavar="RUN|FILE", help="Default: what came with visagist.")] = None,
     fold: Fold = "dev",
     finder: Annotated[
-        str, typer.Option("--finder", metavar="NAME|PATH", help="Detector whose boxes are used by systems that need boxes.")
+        str,
+        typer.Option(
+            "--finder", metavar="NAME|PATH|none", help="Detector for systems that need faces found; none: faces as labelled."
+        ),
     ] = "yolo",
     curve: Annotated[
         str | None, typer.Option("--curve", metavar="FILE", help="For points: draw how many faces have at most which error.")
@@ -336,7 +339,7 @@ def evaluate(
                 raise
             items = []  # a submission needs no labels
         with waiting(f"measuring {system} on {len(items)} items", quiet):
-            finds = None if row.verb == "detect" else find
+            finds = None if row.verb == "detect" or finder == "none" else find
             lent, pictures = _borrowed(loaded.recipe, device, needed=False)
             given: dict[str, Any] = {"finder": finds, "lent": lent, "pictures": pictures}
             figures = found.measured(loaded.recipe, loaded.nets, items, **given) if items else {"rmse_96": math.nan, "n": 0}

@@ -348,9 +348,18 @@ class Embedding(Recipe):
         """What `metrics.people` tells of the vectors of these pictures, and n_not_found: pictures in which the finder does not see
         the face that is labelled; there the labelled points serve. Without a finder they always do."""
         vectors, known, yaws, missed = self.looked_at(nets, items, tools)
+        if not known:
+            raise TrainingError(f"no face in {len(items)} pictures", code="no-data", hint="label points, or give a finder")
         names, clips = [person_of(item) for item in known], [clip_of(item) for item in known]
         figures: dict[str, float] = tools.metrics.people(vectors, names, clips, yaws)
         return {**figures, "n_not_found": float(missed)}
+
+    def counted(self, metric: str) -> str:
+        """Most figures are of pairs of pictures; ranks are of probes."""
+        if metric.startswith("rank1_yaw_"):
+            return metric.replace("rank1", "n", 1)
+        what = metric.removeprefix("template_")
+        return f"n_{'' if what == metric else 'template_'}{'probes' if what.startswith('rank') else 'pairs'}"
 
     def looked_at(
         self, nets: Mapping[str, nn.Module], items: Sequence[Item], tools: Tools

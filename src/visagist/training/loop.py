@@ -141,7 +141,7 @@ def train(
         weights = store.state(nets, recipe.ships)
         weights |= {f"{n}.{k}": t for n, state in figures.shipped.items() for k, t in state.items() if f"{n}.{k}" in weights}
         fields, on = described
-        store.save(path, weights, measured=_rows(figures.measured, len(validation), on), bits=recipe.bits, **fields)
+        store.save(path, weights, measured=_rows(recipe, figures.measured, len(validation), on), bits=recipe.bits, **fields)
     fabric.barrier()
     return path
 
@@ -305,8 +305,9 @@ def _card_fields(system: str, recipe: Recipe, command: str, card: Mapping[str, A
     return fields, on
 
 
-def _rows(metrics: Mapping[str, float], count: int, on: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Figures as the card keeps them. Metrics called n or n_... are counts; they stand beside the others."""
+def _rows(recipe: Recipe, metrics: Mapping[str, float], count: int, on: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Figures as the card keeps them. Metrics called n or n_... are counts; they stand beside those they belong to."""
     n = int(metrics.get("n", metrics.get("n_photos", count)))
     figures = {name: float(value) for name, value in metrics.items() if name != "n" and not name.startswith("n_")}
-    return [{"metric": name, "value": value, "n": n, **on} for name, value in figures.items() if math.isfinite(value)]
+    known = {name: value for name, value in figures.items() if math.isfinite(value)}
+    return [{"metric": name, "value": value, "n": int(metrics.get(recipe.counted(name), n)), **on} for name, value in known.items()]

@@ -36,6 +36,7 @@ def test_rates_by_hand() -> None:
     assert figures["threshold"] == pytest.approx(0.75)
     assert figures["false_accept_rate"] == 0
     assert figures["score_at_far_0.3"] == pytest.approx(0.7)
+    assert figures["frr_at_far_0.3"] == figures["false_reject_rate"] == pytest.approx(1 / 3)  # 0.6 is lower than either
 
 
 def test_scores_that_say_everything_and_nothing() -> None:
@@ -64,13 +65,16 @@ def test_an_interval_holds_its_figure_and_is_the_same_each_time() -> None:
     vectors = centres[np.arange(60) // 6] + rng.normal(size=(60, 8))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     figures = people(vectors, names, clips, np.zeros(60))
-    for name in ("pair_accuracy", "auc", "eer", "tar_at_far_0.01", "rank1", "clip_accuracy"):
+    for name in ("pair_accuracy", "auc", "eer", "tar_at_far_0.01", "rank1", "template_accuracy", "template_eer"):
         figure = figures[name]
         low, high = figure.interval  # type: ignore[attr-defined]
         assert low <= figure <= high, name
         assert high > low, name
         assert figure.interval == (low, high)  # type: ignore[attr-defined]
-    assert figures["clip_accuracy"] > figures["pair_accuracy"]
+    assert figures["template_accuracy"] > figures["pair_accuracy"]
+    assert figures["rank1"] <= figures["rank5"] <= figures["rank10"] == figures["template_rank10"] == 1
+    assert figures["n_pairs"] == figures["n_same"] + figures["n_different"]
+    assert (figures["n_templates"], figures["n_template_pairs"], figures["n_template_probes"]) == (30, 30 * 29 / 2, 20)
     assert figures["n_same"] == 10 * (15 - 3)
     assert figures["n_different"] == 60 * 59 / 2 - 10 * 15
 
@@ -97,6 +101,32 @@ def test_ranks_by_turn_of_the_head() -> None:
     assert figures["rank1_yaw_30_45"] == figures["rank1_yaw_45_90"] == 1
     assert figures["n_probes"] == 3
     assert figures["n_gallery"] == 2
+    assert np.isnan(figures["rank5"])  # of two people the right one is always among five
+
+
+def test_ranks_by_hand() -> None:
+    """Six people, a picture of each in the gallery; the probes of four of them see 0, 1, 4 and 5 others nearer than their own."""
+    names = [f"p{i}" for i in range(6)] * 2
+    clips = [f"{name}/{i // 6}" for i, name in enumerate(names)]
+    scores = np.array([[9, 1, 2, 3, 4, 5], [8, 7, 1, 2, 3, 4], [9, 8, 3, 7, 6, 1], [9, 8, 7, 1, 6, 5]])
+    vectors = np.zeros((12, 18))
+    vectors[:6, :6] = np.eye(6)
+    vectors[6:10, :6] = scores
+    vectors[10:, 4:6] = np.eye(2)
+    figures = identification(vectors, names, clips, np.array([0.0] * 6 + [9.0] * 6))
+    assert figures["rank1"] == pytest.approx(3 / 6)
+    assert figures["rank5"] == pytest.approx(5 / 6)
+    equal = identification(np.ones((12, 1)), names, clips, np.array([0.0] * 6 + [9.0] * 6))
+    assert equal["rank1"] == equal["rank5"] == 0  # who is as near as everybody is not found
+
+
+def test_a_template_is_the_mean_of_its_clip() -> None:
+    """Single pictures of ann are nearer to bob's; the mean of her second clip is hers."""
+    angles = np.deg2rad([0, 80, -70, 90])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    figures = people(np.r_[vectors, vectors[3:]], ["ann"] * 3 + ["bob"] * 2, ["a1", "a2", "a2", "b1", "b2"], np.zeros(5))
+    assert figures["rank1"] == pytest.approx(2 / 3)
+    assert figures["template_rank1"] == 1
 
 
 def test_one_person_or_one_clip_each_can_not_be_measured() -> None:

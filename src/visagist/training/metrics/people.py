@@ -20,6 +20,7 @@ FOLDS = 10
 MOST = 50_000  # pairs of each kind; of more, so many are drawn
 RATES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # false-accept rates whose scores are told
 TURNED = ((0, 15), (15, 30), (30, 45), (45, 90))  # degrees of yaw to either side
+RANKS = (1, 5, 10)  # the right person is among so many nearest ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,47 +61,63 @@ def people(vectors: np.ndarray, names: Sequence[str], clips: Sequence[str], yaws
     """The figures of unit vectors [N, D] of pictures of these people and clips, heads turned by these yaws (NaN: unknown).
 
     pair_accuracy           share of pairs told rightly, ten folds; both kinds of pairs count alike
-    clip_accuracy           the same with the mean vector of each clip
     auc, eer                area under the curve; the rate at which as many are falsely accepted as falsely rejected
     tar_at_far_X            share of pairs of one person that are accepted where X of those of two people are
-    rank1, rank1_yaw_A_B    share of pictures for which, of one frontal picture of everybody, the right one is nearest
-    threshold               the score at which most pairs are told rightly, and false_accept_rate there
-    score_at_far_X          the score at which X of the pairs of two people are accepted
-    n, n_people, n_same, n_different, n_probes    pictures, people, pairs of each kind, probes behind rank1
+    rank1, rank5, rank10    share of pictures for which, of one frontal picture of everybody, the right one is among so many nearest
+    rank1_yaw_A_B           the same for probes turned by A to B degrees
+    threshold               the score at which most pairs are told rightly; false_accept_rate, false_reject_rate: there
+    score_at_far_X          the score at which X of the pairs of two people are accepted; frr_at_far_X: how many of one person are
+                            rejected there
+    template_...            accuracy (of pairs), eer, rank1, rank5, rank10 of templates: the mean vector of each clip
+    n, n_people, n_templates            pictures, people, clips
+    n_pairs, n_same, n_different        pairs, of one person, of two
+    n_probes, n_gallery, n_yaw_A_B      probes behind rank1, people in the gallery, probes of rank1_yaw_A_B
+    n_template_pairs, n_template_probes
 
     What cannot be measured on these pictures is NaN.
     """
     pairs = Pairs.of_people(names, clips)
-    figures = {"n": float(len(vectors)), "n_people": float(pairs.count)}
-    figures |= {"n_same": float(pairs.same.sum()), "n_different": float((~pairs.same).sum())}
-    scores = (vectors[pairs.first] * vectors[pairs.second]).sum(1)
-    figures |= verification(scores, pairs) | {"clip_accuracy": _of_clips(vectors, names, clips)}
-    return figures | identification(vectors, names, clips, yaws)
+    figures = {"n": float(len(vectors)), "n_people": float(pairs.count), **_counts(pairs)}
+    figures |= verification(_scores(vectors, pairs), pairs)
+    return figures | identification(vectors, names, clips, yaws) | templates(vectors, names, clips, yaws)
+
+
+def _counts(pairs: Pairs) -> dict[str, float]:
+    same = float(pairs.same.sum())
+    return {"n_pairs": float(len(pairs.same)), "n_same": same, "n_different": len(pairs.same) - same}
+
+
+def _scores(vectors: np.ndarray, pairs: Pairs) -> np.ndarray:
+    scores: np.ndarray = (vectors[pairs.first] * vectors[pairs.second]).sum(1)
+    return scores
 
 
 def verification(scores: np.ndarray, pairs: Pairs) -> dict[str, float]:
     """The figures of pairs with these scores [K], see `people`."""
     if not pairs.complete:
-        return dict.fromkeys(("pair_accuracy", "auc", "eer", "threshold", "false_accept_rate"), float("nan"))
-    right = _right(scores, pairs)
+        return dict.fromkeys(("pair_accuracy", "auc", "eer", "threshold", "false_accept_rate", "false_reject_rate"), float("nan"))
     curve = Curve.of(scores, pairs)
     figures: dict[str, float] = {
-        "pair_accuracy": _figure(lambda weights: _balanced(right, pairs.same, weights), pairs),
+        "pair_accuracy": _accuracy(scores, pairs),
         "auc": _figure(curve.area, pairs),
         "eer": _figure(curve.equal, pairs),
     }
     for rate in (0.01, 0.001):
         figures[f"tar_at_far_{rate:g}"] = _figure(partial(curve.accepted, rate), pairs)
     threshold = _best(scores, pairs.same)
-    others = np.sort(scores[~pairs.same])[::-1]
+    own, others = scores[pairs.same], np.sort(scores[~pairs.same])[::-1]
     figures |= {"threshold": threshold, "false_accept_rate": float((others >= threshold).mean())}
-    figures |= {f"score_at_far_{rate:g}": float(others[min(int(rate * len(others)), len(others) - 1)]) for rate in RATES}
+    figures["false_reject_rate"] = float((own < threshold).mean())
+    for rate in RATES:
+        score = float(others[min(int(rate * len(others)), len(others) - 1)])
+        figures |= {f"score_at_far_{rate:g}": score, f"frr_at_far_{rate:g}": float((own < score).mean())}
     return figures
 
 
 def identification(vectors: np.ndarray, names: Sequence[str], clips: Sequence[str], yaws: np.ndarray) -> dict[str, float]:
-    """rank1, overall and by how far the probe's head is turned. Gallery: of each person with two clips or more the picture turned
-    least; probes: those persons' pictures of other clips."""
+    """rank1, rank5, rank10, and rank1 by how far the probe's head is turned. Gallery: of each person with two clips or more the
+    picture turned least; probes: those persons' pictures of other clips. In a gallery of K people no rank above K says anything:
+    it is NaN."""
     of, _ = groups_of(names)
     taken, _ = groups_of(clips)
     turned = np.abs(np.nan_to_num(yaws, nan=90.0))
@@ -111,12 +128,17 @@ def identification(vectors: np.ndarray, names: Sequence[str], clips: Sequence[st
             gallery.append(int(own[np.argmin(turned[own])]))
     held = np.array(gallery, np.int64)
     if len(held) < 2:
-        return {"rank1": float("nan"), "n_probes": 0.0}
+        return {**{f"rank{rank}": float("nan") for rank in RANKS}, "n_probes": 0.0}
     clip_of_person = dict(zip(of[held].tolist(), taken[held].tolist(), strict=True))
     probes = [i for i in range(len(of)) if int(of[i]) in clip_of_person and taken[i] != clip_of_person[int(of[i])]]
-    hit = (of[held][(vectors[probes] @ vectors[held].T).argmax(1)] == of[probes]).astype(float)
+    scores = vectors[probes] @ vectors[held].T
+    own = scores[np.arange(len(probes)), np.searchsorted(of[held], of[probes])]  # the gallery is in the order of its people
+    place = (scores >= own[:, None]).sum(1) - 1  # 0: nobody is as near
     who = [names[i] for i in probes]
-    figures: dict[str, float] = {"rank1": _share(hit, who), "n_probes": float(len(probes)), "n_gallery": float(len(held))}
+    figures: dict[str, float] = {"n_probes": float(len(probes)), "n_gallery": float(len(held))}
+    for rank in RANKS:
+        figures[f"rank{rank}"] = _share((place < rank).astype(float), who) if rank <= len(held) else float("nan")
+    hit = (place < 1).astype(float)
     for low, high in TURNED:
         inside = np.isfinite(yaws[probes]) & (np.abs(yaws[probes]) >= low) & (np.abs(yaws[probes]) < high)
         if inside.any():
@@ -124,6 +146,29 @@ def identification(vectors: np.ndarray, names: Sequence[str], clips: Sequence[st
             figures[f"rank1_yaw_{low}_{high}"] = _share(hit[inside], some)
             figures[f"n_yaw_{low}_{high}"] = float(inside.sum())
     return figures
+
+
+def templates(vectors: np.ndarray, names: Sequence[str], clips: Sequence[str], yaws: np.ndarray) -> dict[str, float]:
+    """The figures of templates, the mean vectors of clips, see `people`; the yaw of a clip is that of its picture turned least."""
+    taken, count = groups_of(clips)
+    means = np.zeros((count, vectors.shape[1]))
+    np.add.at(means, taken, vectors)
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    owner = dict(zip(taken.tolist(), names, strict=True))
+    of = [owner[i] for i in range(count)]
+    turned = np.full(count, 90.0)
+    np.minimum.at(turned, taken, np.abs(np.nan_to_num(yaws, nan=90.0)))
+    each = [str(i) for i in range(count)]
+    pairs = Pairs.of_people(of, each)
+    figures = {"n_templates": float(count), "n_template_pairs": float(len(pairs.same))}
+    figures |= dict.fromkeys(("template_accuracy", "template_eer"), float("nan"))
+    if pairs.complete:
+        scores = _scores(means, pairs)
+        figures["template_accuracy"] = _accuracy(scores, pairs)
+        figures["template_eer"] = _figure(Curve.of(scores, pairs).equal, pairs)
+    ranks = identification(means, of, each, turned)
+    figures |= {f"template_rank{rank}": ranks[f"rank{rank}"] for rank in RANKS}
+    return {**figures, "n_template_probes": ranks["n_probes"]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +243,12 @@ def _balanced(right: np.ndarray, same: np.ndarray, weights: np.ndarray) -> np.nd
     return (both[0] + both[1]) / 2
 
 
+def _accuracy(scores: np.ndarray, pairs: Pairs) -> Figure:
+    """pair_accuracy of pairs with these scores."""
+    right = _right(scores, pairs)
+    return _figure(lambda weights: _balanced(right, pairs.same, weights), pairs)
+
+
 def _figure(of: Callable[[np.ndarray], np.ndarray], pairs: Pairs) -> Figure:
     """A figure of pairs and, when asked for, its interval by bootstrap over people."""
 
@@ -213,18 +264,3 @@ def _figure(of: Callable[[np.ndarray], np.ndarray], pairs: Pairs) -> Figure:
 
 def _share(hit: np.ndarray, who: Sequence[str]) -> Figure:
     return Figure(float(hit.mean()), lambda: ratio_interval(hit, np.ones(len(hit)), who))
-
-
-def _of_clips(vectors: np.ndarray, names: Sequence[str], clips: Sequence[str]) -> float:
-    """pair_accuracy of the mean vectors of clips."""
-    taken, count = groups_of(clips)
-    means = np.zeros((count, vectors.shape[1]))
-    np.add.at(means, taken, vectors)
-    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-    owner = dict(zip(taken.tolist(), names, strict=True))
-    pairs = Pairs.of_people([owner[i] for i in range(count)], [str(i) for i in range(count)])
-    if not pairs.complete:
-        return float("nan")
-    scores = (means[pairs.first] * means[pairs.second]).sum(1)
-    right = _right(scores, pairs)
-    return _figure(lambda weights: _balanced(right, pairs.same, weights), pairs)
