@@ -256,7 +256,8 @@ def rotate(
     faces       faces found before, with or without points, instead of looking for them; `face` then counts these
     model       "morphable", or the path of its weights file or run folder; "shading": with the relief that shading tells
     device      "auto", "cpu" or "cuda"
-    reliefs, settings  for shading: what `relief` told of these faces before; as there
+    reliefs, settings  for shading: what `relief` told of these faces before; as there. Else skin="own": no learnt colours for skin
+                that the photo hides
 
     Returns the photo, same size, with the step added to its history; believable to about 30 degrees from the photo's pose.
     FaceError "no-face", "no-such-face", "no-fit" where the points make no head, "too-far"; other errors as `detect`, `relief`.
@@ -274,14 +275,15 @@ def rotate(
 
 def _turned(photo: Photo, who: Settings, model: str, background: str, asked: Settings, settings: Settings) -> Photo:
     """`rotate` with the morphable model alone."""
-    if settings:
-        raise UsageError(f"{next(iter(settings))} is a setting of shading", code="usage", hint='add model="shading"')
+    if other := [name for name in settings if name != "skin" or settings[name] not in ("learnt", "own")]:
+        raise UsageError(f"{other[0]} is a setting of shading", code="usage", hint='add model="shading"; skin is "learnt" or "own"')
     loaded = catalog.load(model, who["device"], verb="rotate")
     faces, asked = _pointed(photo, **who), {**asked, **({} if background == "mesh" else {"background": background})}
-    skin: Any = catalog.load("texture", who["device"]).nets["skin"]
+    learnt: Any = None if settings.get("skin") == "own" else catalog.load("texture", who["device"])
     with loaded.inference():
-        pixels: np.ndarray = loaded.recipe.rotate(loaded.nets, photo, faces, skin=skin.texture(), **asked)
-    asked["face"] = who["face"]
+        skin = None if learnt is None else learnt.nets["skin"].texture()
+        pixels: np.ndarray = loaded.recipe.rotate(loaded.nets, photo, faces, skin=skin, **asked)
+    asked |= {"face": who["face"], "texture": None if learnt is None else learnt.card.sha256[:12]}
     return photo.edited(pixels, Step("rotate", loaded.system.name, loaded.card.sha256[:12], _posed(asked)))
 
 

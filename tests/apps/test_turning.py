@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from visagist import api, catalog
 from visagist.apps.cli import app
-from visagist.errors import FaceError
+from visagist.errors import FaceError, UsageError
 from visagist.photo.face import Face
 from visagist.photo.photo import Photo, Step
 
@@ -38,6 +38,8 @@ Run = Callable[..., Any]
         (["--yaw", "3", "--depth", "depth.jpg"], "depth is written as .png"),
         (["--views", "0:30:15", "--normals", "n.png"], "one view"),
         (["--expression", "smile"], "no expression"),
+        (["--skin", "own"], "nothing says how to turn"),
+        (["--skin", "own", "--light", "60,0"], "for --model morphable"),
     ],
 )
 def test_wrong_usage(here: Path, photo: Callable[..., Path], run: Run, arguments: list[str], said: str) -> None:
@@ -149,6 +151,8 @@ def test_the_portrait(here: Path, astronaut: np.ndarray) -> None:
     turned = Photo.open("a.rotate.png")
     assert turned.pixels.shape == astronaut.shape and turned.history[-1].system == "morphable"
     assert np.array_equal(turned.pixels[400:], astronaut[400:])  # far below the head
+    step, card = turned.history[-1], catalog.load("texture").card
+    assert step.settings["texture"] == card.sha256[:12] and not card.commercial_use
     lines = Path("head.obj").read_text().splitlines()
     assert [sum(line.startswith(kind) for line in lines) for kind in ("v ", "vt ", "f ")] == [6706, 6706, 13120]
     assert "map_Kd head.png" in Path("head.mtl").read_text() and Path("head.png").is_file()
@@ -174,6 +178,24 @@ def test_maps_meshes_and_a_remark(here: Path, astronaut: np.ndarray) -> None:
     assert Path("head.glb").read_bytes()[:4] == b"glTF"
     quiet = CliRunner().invoke(app, ["rotate", "a.png", "--turn", "50,0,0", "--quiet", "-o", "b.png", "--mesh", "head.ply"])
     assert quiet.exit_code == 0 and quiet.stderr == "" and Path("head.ply").read_bytes().startswith(b"ply")
+
+
+def test_skin_of_the_photo_alone_needs_no_learnt_colours(
+    here: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = catalog.load
+
+    def without(name: str, *more: Any, **named: Any) -> Any:
+        assert name != "texture", "weights learnt from portraits are loaded"
+        return load(name, *more, **named)
+
+    monkeypatch.setattr(catalog, "load", without)
+    Image.fromarray(astronaut[:260, 90:370]).save("a.png")
+    result = CliRunner().invoke(app, ["rotate", "a.png", "--turn", "25,0,0", "--skin", "own"])
+    assert result.exit_code == 0, result.stderr
+    assert Photo.open("a.rotate.png").history[-1].settings["texture"] is None
+    with pytest.raises(UsageError, match="skin"):
+        api.rotate(Photo.open("a.png"), turn=(5, 0, 0), skin="pink")
 
 
 def test_views(here: Path, astronaut: np.ndarray) -> None:

@@ -47,6 +47,13 @@ class Background(StrEnum):
     plain = "plain"
 
 
+class Skin(StrEnum):
+    """What is shown of skin that the photo hides."""
+
+    learnt = "learnt"
+    own = "own"
+
+
 def _degrees(text: str | None) -> Any:
     """DY,DP,DR as three numbers; None stays None."""
     if text is None:
@@ -132,6 +139,12 @@ def rotate(
         Background,
         typer.Option("--background", help="What is about the face: moved along with it, the photo as it is, or grey."),
     ] = Background.mesh,
+    skin: Annotated[
+        Skin,
+        typer.Option(
+            "--skin", help="Skin that the photo hides: colours learnt from portraits (research only), or only the photo's own."
+        ),
+    ] = Skin.learnt,
     light: Annotated[
         str | None,
         typer.Option("--light", metavar="AZ,EL", callback=_lamp, help="Light from there: 90,0 is the picture's right, 0,90 above."),
@@ -184,6 +197,8 @@ def rotate(
     if model is None:
         model = "shading" if light is not None or any(own.values()) else "morphable"
     if model == "shading":
+        if skin is not Skin.learnt:
+            raise UsageError("--skin is for --model morphable", code="usage", hint="shading uses the photo's own skin only")
         files = {name: path for name, path in {"mesh": mesh, "depth": depth, "normals": normals, **own}.items() if path is not None}
         settings = repaint.more_settings(set or [], "shading")
         wish = relighting.Asked(cast(Any, light), files, reference, settings, views is not None or film is not None)
@@ -207,7 +222,7 @@ def rotate(
         able = [one for one, made in zip(found, told, strict=True) if not isinstance(made, FaceError)]
         if not able:
             raise next(made for made in told if isinstance(made, FaceError))
-        how = {**given, "faces": able, "model": model, "device": device.value}
+        how = {**given, "faces": able, "model": model, "device": device.value, "skin": skin.value}
         turned = api.rotate(photo, **how) if angles is None else _sheet(photo, angles, how, film, overwrite)
         if mesh is not None:
             meshes.write(mesh, loaded.recipe.mesh(loaded.nets, photo, able[0]), photo, overwrite)
