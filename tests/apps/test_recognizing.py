@@ -21,7 +21,7 @@ from visagist.photo.photo import Photo
 from visagist.recognize.likeness import Scale
 
 Run = Callable[..., Any]
-MEASURED = {"threshold": 0.5, "false_accept_rate": 0.04, "score_at_far_0.1": 0.4, "score_at_far_0.01": 0.7}
+MEASURED = {"threshold": 0.5, "false_accept_rate": 0.04, "score_at_far_0.1": 0.4, "score_at_far_0.01": 0.7, "frr_at_far_0.01": 0.6}
 asked: list[int] = []
 
 
@@ -126,14 +126,29 @@ def test_a_photo_without_a_face_fails_and_the_rest_is_compared(here: Path, known
         (["a.png"], "one photo alone"),
         (["a.png", "b.png", "--index", "i"], "of a gallery"),
         (["a.png", "--gallery", "nowhere"], "a folder of photos"),
-        (["a.png", "--gallery", "empty"], "no photo in the gallery"),
+        (["a.png", "--gallery", "empty"], "empty: [empty-gallery] there is no photo in this folder"),
+        (["a.png", "--gallery", "faceless"], "no photo in the gallery shows a face"),
+        (["a.png", "b.png", "--far", "0.01", "--min-score", "0.2"], "give one of them"),
+        (["a.png", "b.png", "--far", "0.001"], "0.01, or give --min-score"),
+        (["a.png", "b.png", "--far", "2"], "at most 1"),
         (["a.png", "b.png", "--min-score", "2"], "min-score"),
     ],
 )
 def test_wrong_usage(here: Path, known: Run, arguments: list[str], said: str) -> None:
-    grey("a.png", 100), grey("b.png", 100), Path("empty").mkdir()
+    grey("a.png", 100), grey("b.png", 100), grey("faceless/a.png", 100, faces=0), Path("empty").mkdir()
     done = known("recognize", *arguments)
     assert done.code == 2 and said in done.err
+
+
+def test_a_strict_threshold_is_chosen_by_its_false_accept_rate(here: Path, known: Run) -> None:
+    grey("a.png", 100), grey("b.png", 165)
+    (record,) = known("recognize", "a.png", "b.png", "--json").records
+    assert record["same"] is True
+    (record,) = known("recognize", "a.png", "b.png", "--far", "0.01", "--json").records
+    assert (record["same"], record["threshold"]) == (False, 0.7)
+    assert (record["false_accept_rate"], record["false_reject_rate"]) == (0.01, 0.6)
+    table = known("recognize", "a.png", "b.png", "--far", "0.01").out
+    assert "1.00% of pairs of different people reach the threshold, 60% of pairs of one person do not" in table
 
 
 def test_weights_that_were_not_measured_need_a_score(here: Path, known: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +175,35 @@ def test_a_gallery_says_who_it_is(here: Path, known: Run) -> None:
     grey("stranger.png", 250)
     (face,) = known("recognize", "stranger.png", "--gallery", "people", "--json", "--min-score", "0.95").records[0]["faces"]
     assert face["person"] is None
+
+
+def test_a_gallery_says_which_score_is_enough_and_how_often_that_is_wrong(here: Path, known: Run) -> None:
+    people(), grey("who.png", 104)
+    done = known("recognize", "who.png", "--gallery", "people", "--far", "0.01")
+    assert "0.700 is enough: 2.97% of strangers are taken for one of 3 people, 60% of pairs of one person" in done.err
+    assert known("recognize", "who.png", "--gallery", "people", "--quiet").err == ""
+
+
+def test_a_gallery_of_one_person(here: Path, known: Run) -> None:
+    grey("people/ann/1.png", 100), grey("people/ann/2.png", 110), grey("who.png", 200)
+    done = known("recognize", "who.png", "--gallery", "people", "--json")
+    assert done.code == 0 and "ann is the only person here and so always the nearest" in done.err
+    assert done.records[0]["faces"][0]["person"] is None
+
+
+def test_the_same_photo_twice_in_a_gallery_counts_once(here: Path, known: Run) -> None:
+    grey("people/ann/1.png", 100), grey("people/ann/2.png", 140), grey("people/bob.png", 20), grey("who.png", 104)
+    search = ("recognize", "who.png", "--gallery", "people", "--json")
+    first = known(*search)
+    assert "twice" not in first.err
+    grey("people/ann/copy.png", 100), grey("people/ann/deep/copy.png", 100)
+    again = known(*search)
+    assert again.records == first.records and "2 of 5 photos are there twice and count once" in again.err
+    asked.clear()
+    assert known(*search).records == first.records
+    assert len(asked) == 1  # the index knows the copies, too
+    grey("people/bob/2.png", 100)
+    assert "ann and bob have the same photo" in known(*search).err
 
 
 def test_copies_with_names(here: Path, known: Run) -> None:
@@ -201,6 +245,16 @@ def test_an_index_that_is_none_is_made_anew(here: Path, known: Run, monkeypatch:
     asked.clear()
     known(*search)
     assert len(asked) == 5
+
+
+def test_numbers_that_are_none_are_not_believed(tmp_path: Path) -> None:
+    place = tmp_path / "index.safetensors"
+    for wrong in (float("inf"), float("-inf"), float("nan"), "many", [1], None):
+        for stamp in (("a.png", wrong, 2), ("a.png", 1, wrong)):
+            gallery.write_index(place, [stamp], np.array([[0.6, 0.8]], np.float32), "w")  # type: ignore[list-item]
+            assert gallery.read_index(place, "w", 2) == {}
+    gallery.write_index(place, [("a.png", 1, 2)], np.array([[np.nan, np.inf]], np.float32), "w")
+    assert gallery.read_index(place, "w", 2) == {}
 
 
 def test_vectors_of_wrong_length_are_not_believed(tmp_path: Path) -> None:

@@ -57,6 +57,30 @@ def test_the_likest_pair_is_told_with_the_rate_of_all_that_were_compared() -> No
     assert SCALE.likeness([face(1, 0)], [face(0, 1)], min_score=-0.5).same
 
 
+def test_a_threshold_by_its_false_accept_rate() -> None:
+    assert SCALE.at_rate(0.1) == 0.3
+    assert SCALE.at_rate(0.01) == 0.6
+    assert SCALE.at_rate(0.02) == 0.6  # the next stricter one that was measured
+    assert SCALE.at_rate(0.05) == 0.4  # the default's
+    with pytest.raises(UsageError, match="at most 0.001") as strict:
+        SCALE.at_rate(0.001)
+    assert "0.01" in str(strict.value.hint)
+    with pytest.raises(UsageError, match="no score was measured"):
+        Scale.of({}).at_rate(0.1)
+    for wrong in (0.0, -1.0, 1.5, float("nan")):
+        with pytest.raises(UsageError, match="rate"):
+            SCALE.at_rate(wrong)
+
+
+def test_what_a_threshold_misses() -> None:
+    scale = Scale.of({**MEASURED, "false_reject_rate": 0.2, "frr_at_far_0.1": 0.15, "frr_at_far_0.01": 0.6})
+    assert scale.missing(0.4) == pytest.approx(0.2)
+    assert scale.missing(0.5) == pytest.approx(0.4)
+    assert scale.missing(-1) == 0 and scale.missing(1) == 1
+    assert SCALE.missing(0.4) is None
+    assert scale.likeness([face(1, 0)], [face(0, 1)]).false_reject_rate == pytest.approx(0.2)
+
+
 def test_the_same_face_scores_one() -> None:
     assert SCALE.likeness([face(0.3, 0.7, 0.2)], [face(0.3, 0.7, 0.2)]).score == pytest.approx(1, abs=1e-12)
 

@@ -23,17 +23,41 @@ if TYPE_CHECKING:
 
 INDEX = "visagist-gallery.safetensors"
 FORMAT = 1
+EQUAL = 1 - 1e-5  # score from which on two files hold the same picture
 MAX_INDEX_BYTES = 1 << 30
 Stamp = tuple[str, int, int]  # a photo's place below the folder, its bytes, when it was changed (ns)
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """photos: places below the folder; people: who each shows; vectors float32 [N, D] of unit length."""
+    """photos: places below the folder; people: who each shows; vectors float32 [N, D] of unit length; remarks: what one should know
+    before searching."""
 
     photos: tuple[str, ...]
     people: tuple[str, ...]
     vectors: np.ndarray
+    remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, photos: Sequence[str], vectors: np.ndarray) -> Gallery:
+        """The people of these photos; a person's picture that is there several times counts once."""
+        import numpy as np
+
+        people = [person_of(photo) for photo in photos]
+        alike = [
+            (a + start, int(b))
+            for start in range(0, len(photos), 1024)  # all at once need too much memory
+            for a, b in np.argwhere(vectors[start : start + 1024] @ vectors.T >= EQUAL).tolist()
+            if a + start < b
+        ]
+        twice = {b for a, b in alike if people[a] == people[b]}
+        shared = sorted({tuple(sorted((people[a], people[b]))) for a, b in alike if people[a] != people[b]})
+        kept = [i for i in range(len(photos)) if i not in twice]
+        remarks = [f"{len(twice)} of {len(photos)} photos are there twice and count once"] if twice else []
+        remarks += [f"{one} and {other} have the same photo: one of them is somebody else" for one, other in shared]
+        if len(set(people)) == 1:
+            remarks.append(f"{people[0]} is the only person here and so always the nearest; only the score says if it is them")
+        return cls(tuple(photos[i] for i in kept), tuple(people[i] for i in kept), vectors[kept], tuple(remarks))
 
     @property
     def names(self) -> list[str]:
@@ -77,7 +101,10 @@ def open_gallery(
         raise UsageError("a gallery is a folder of photos", code="empty-gallery", path=folder)
     place = Path(index or os.path.join(folder, INDEX))
     kept = read_index(place, weights, dimensions)
+    hint = "a folder for each person, or a photo named after each"
     jobs, _ = batch.collect([folder])
+    if len(jobs) == 1 and jobs[0].name == folder and jobs[0].error is not None:  # the folder is empty, or cannot be read
+        raise UsageError(jobs[0].error.what, code="empty-gallery", path=folder, hint=hint)
     stamps: list[Stamp] = []
     vectors: list[np.ndarray] = []
     for number, job in enumerate(jobs):
@@ -91,7 +118,6 @@ def open_gallery(
         stamps.append(stamp)
         vectors.append(vector)
     if not vectors:
-        hint = "a folder for each person, or a photo named after each"
         raise UsageError("no photo in the gallery shows a face", code="empty-gallery", path=folder, hint=hint)
     found = np.stack(vectors).astype(np.float32)
     if set(stamps) != kept.keys():
@@ -100,7 +126,7 @@ def open_gallery(
         except OutputError as error:
             error.hint = "the search goes on without it; --index names another place"
             failed(error)
-    return Gallery(tuple(s[0] for s in stamps), tuple(person_of(s[0]) for s in stamps), found)
+    return Gallery.of([place for place, _, _ in stamps], found)
 
 
 def person_of(photo: str) -> str:
@@ -131,7 +157,7 @@ def read_index(place: Path, weights: str, dimensions: int) -> dict[Stamp, np.nda
         if about["format"] != FORMAT or about["weights"] != weights:
             return {}
         stamps = [(str(name), int(size), int(time)) for name, size, time in about["photos"]]
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return {}
     sound = vectors.dtype == np.float32 and vectors.shape == (len(stamps), dimensions)
     if not sound or not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):

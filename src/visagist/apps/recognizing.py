@@ -45,6 +45,12 @@ def recognize(
             "--min-score", min=-1, max=1, help="Score that is enough. Default: what told most pairs rightly when measured."
         ),
     ] = None,
+    far: Annotated[
+        float | None,
+        typer.Option(
+            "--far", metavar="RATE", help="Instead of --min-score: the score that so many pairs of strangers reach, such as 0.01."
+        ),
+    ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="With --gallery: how many people to name.")] = 3,
     index: Annotated[
         str | None, typer.Option("--index", metavar="FILE", help="With --gallery: its index. Default: a file in the folder.")
@@ -68,11 +74,7 @@ def recognize(
     options = verbs.Options(photos, out, json, quiet, overwrite, max_pixels)
     loaded = catalog.load(model, device.value, verb="recognize")
     scale = loaded.recipe.scale_of({row.metric: row.value for row in loaded.card.measured})
-    try:
-        scale.enough(min_score)
-    except UsageError as error:
-        error.path, error.hint = error.path or str(loaded.file), "give --min-score"
-        raise
+    min_score = _enough(scale, min_score, far, str(loaded.file))
     if gallery is not None:
         return _search(options, gallery, index, scale, min_score, top, face, model, device.value)
     if index is not None:
@@ -80,6 +82,18 @@ def recognize(
     if len(batch.collect(photos)[0]) < 2:
         raise UsageError("one photo alone shows nobody else", code="usage", hint="name two photos, or add --gallery FOLDER")
     return _compare(options, scale, min_score, face, model, device.value)
+
+
+def _enough(scale: Any, min_score: float | None, far: float | None, file: str) -> float:
+    """The score that is enough. UsageError where the weights of this file tell none."""
+    if far is not None and min_score is not None:
+        raise UsageError("--far and --min-score both say which score is enough", code="usage", hint="give one of them")
+    try:
+        return float(scale.enough(min_score) if far is None else scale.at_rate(far))
+    except UsageError as error:
+        if error.code == "not-measured":
+            error.path, error.hint = file, "give --min-score" if far is None else f"{error.hint}, or give --min-score"
+        raise
 
 
 def _known(job: Job, options: Options, face: int | str, model: str, device: str) -> tuple[Any, Known]:
@@ -91,7 +105,7 @@ def _known(job: Job, options: Options, face: int | str, model: str, device: str)
     return photo, api.identify(photo, api.choose(api.detect(photo, device=device), face), model=model, device=device)
 
 
-def _compare(options: Options, scale: Any, min_score: float | None, face: int | str, model: str, device: str) -> int:
+def _compare(options: Options, scale: Any, threshold: float, face: int | str, model: str, device: str) -> int:
     """Every photo with every later one. Returns the exit code."""
     from visagist.apps import batch, verbs
     from visagist.apps.batch import Tally
@@ -131,25 +145,22 @@ def _compare(options: Options, scale: Any, min_score: float | None, face: int | 
     with Report(jobs, json=options.json, quiet=options.quiet, columns=columns, noun="looked at") as report:
         batch.work_through(jobs, do, done=done, failed=failed, broken=broken, tally=tally)
         for a, b in combinations(range(len(jobs)), 2):
-            record: dict[str, Any] = {"a": jobs[a].name, "b": jobs[b].name, "score": None, "threshold": scale.enough(min_score)}
-            record |= {"false_accept_rate": None, "same": None, "faces": None, "error": errors.get(a) or errors.get(b)}
+            record: dict[str, Any] = {"a": jobs[a].name, "b": jobs[b].name, "score": None, "threshold": round(threshold, 4)}
+            record |= {"false_accept_rate": None, "false_reject_rate": None, "same": None, "faces": None}
+            record["error"] = errors.get(a) or errors.get(b)
             if a in known and b in known:
-                found = scale.likeness(known[a], known[b], min_score)
+                found = scale.likeness(known[a], known[b], threshold)
                 which = [
                     [one is f for f in faces].index(True) + 1 for one, faces in zip(found.faces, (known[a], known[b]), strict=True)
                 ]
-                record |= {
-                    "score": round(found.score, 4),
-                    "threshold": round(found.threshold, 4),
-                    "same": found.same,
-                    "faces": which,
-                }
+                record |= {"score": round(found.score, 4), "same": found.same, "faces": which}
                 record["false_accept_rate"] = _rounded(found.false_accept_rate)
+                record["false_reject_rate"] = _rounded(found.false_reject_rate)
                 cells = [
                     f"{found.score:.3f}",
                     f"{found.threshold:.3f}",
                     "yes" if found.same else "no",
-                    _told(found.false_accept_rate),
+                    _told(found.false_accept_rate, found.false_reject_rate),
                 ]
                 report.row(jobs[a].name, printable(jobs[b].name), *cells)
             report.record(record)
@@ -162,7 +173,7 @@ def _search(
     folder: str,
     index: str | None,
     scale: Any,
-    min_score: float | None,
+    threshold: float,
     top: int,
     face: int | str,
     model: str,
@@ -185,8 +196,14 @@ def _search(
         people = gallery.open_gallery(
             folder, known, weights=loaded.card.sha256, dimensions=loaded.recipe.length, index=index, failed=complain
         )
-    threshold = scale.enough(min_score)
-    rate = scale.rate(threshold, len(people.names))
+    rate, missed = scale.rate(threshold, len(people.names)), scale.missing(threshold)
+    said = f"{threshold:.3f} is enough: " + _told(rate, missed, f"strangers are taken for one of {len(people.names)} people")
+
+    def opened(report: Report) -> None:
+        for text in (*people.remarks, said):
+            report.remarks(folder, text)
+
+    more = {"threshold": round(threshold, 4), "false_accept_rate": _rounded(rate), "false_reject_rate": _rounded(missed)}
 
     def do(job: Job) -> dict[str, Any]:
         photo, faces = _known(job, options, face, model, device)
@@ -198,7 +215,7 @@ def _search(
             best = told["matches"][0]
             told["person"] = best["person"] if best["score"] >= threshold else None
         _write_named(photo, faces, [told["person"] or "" for told in record["faces"]], job, options, loaded, threshold)
-        return {**record, "threshold": round(threshold, 4), "false_accept_rate": _rounded(rate)}
+        return {**record, **more}
 
     def cells(record: dict[str, Any]) -> list[list[str]]:
         rows = []
@@ -215,8 +232,7 @@ def _search(
         "enough": 6,
         "likest photo": 0,
     }
-    more = {"threshold": round(threshold, 4), "false_accept_rate": _rounded(rate)}
-    return verbs._through(options, "recognize", do, columns, cells, "looked at", more=more)
+    return verbs._through(options, "recognize", do, columns, cells, "looked at", more=more, opened=opened)
 
 
 def _write_named(
@@ -238,6 +254,8 @@ def _rounded(rate: float | None) -> float | None:
     return None if rate is None else round(rate, 5)
 
 
-def _told(rate: float | None) -> str:
-    """How often other people reach the threshold, in words."""
-    return "not measured" if rate is None else f"{rate:.2%} of pairs of different people reach the threshold"
+def _told(rate: float | None, missed: float | None, who: str = "pairs of different people reach the threshold") -> str:
+    """How often the threshold is wrong, in words."""
+    if rate is None:
+        return "not measured"
+    return f"{rate:.2%} of {who}" + ("" if missed is None else f", {missed:.0%} of pairs of one person do not reach it")
