@@ -38,6 +38,8 @@ Run = Callable[..., Any]
         (["--yaw", "3", "--depth", "depth.jpg"], "depth is written as .png"),
         (["--views", "0:30:15", "--normals", "n.png"], "one view"),
         (["--expression", "smile"], "no expression"),
+        (["--expression", "jawOpen=1e300"], "from -2 to 2"),
+        (["--expression", "jawOpen=-2.1"], "from -2 to 2"),
         (["--skin", "own"], "nothing says how to turn"),
         (["--skin", "own", "--light", "60,0"], "for --model morphable"),
     ],
@@ -92,7 +94,7 @@ def test_no_photo_is_replaced_by_what_is_written_beside_it(
 
 def test_one_face_of_a_group_does_not_stop_the_others(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     class Turned:
-        angle, extrapolated, visible = 5.0, False, 1.0
+        angle, extrapolated, visible, found = 5.0, False, 1.0, None
 
         def as_dict(self) -> dict[str, Any]:
             return {"pose": {"yaw": 0.0}, "angle": self.angle, "turned_to": {}, "visible": 1.0, "extrapolated": False}
@@ -108,7 +110,8 @@ def test_one_face_of_a_group_does_not_stop_the_others(here: Path, run: Run, monk
         turned.append(faces)
         return photo.edited(photo.pixels, Step("rotate", "morphable"))
 
-    loaded = types.SimpleNamespace(recipe=types.SimpleNamespace(turns=turns), nets={})
+    recipe = types.SimpleNamespace(turns=turns, doubts=lambda *_: ("the mouth stands wide open",))
+    loaded = types.SimpleNamespace(recipe=recipe, nets={})
     monkeypatch.setattr(catalog, "load", lambda *_, **__: loaded)
     monkeypatch.setattr(api, "landmarks", lambda photo, faces, **_: tuple(faces))
     monkeypatch.setattr(api, "rotate", rotate)
@@ -119,6 +122,7 @@ def test_one_face_of_a_group_does_not_stop_the_others(here: Path, run: Run, monk
     assert done.code == 0 and "face 1 of 2 stays as it is: [no-fit]" in done.err and [one.box for one in turned[0]] == boxes[1:]
     failed, fit = done.records[0]["fits"]
     assert failed["error"]["code"] == "no-fit" and fit["angle"] == 5.0
+    assert fit["doubts"] == ["the mouth stands wide open"] and "face 2 of 2: the mouth stands wide open" in done.err
     done = run("rotate", "a.png", "--views", "0:10:5", "-o", "c.png")
     assert done.code == 0 and "-" in done.out and "stays as it is" in done.err
     boxes.pop()

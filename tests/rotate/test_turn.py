@@ -293,8 +293,20 @@ def test_what_cannot_be_turned(learnt: tuple[MorphableTurn, Networks]) -> None:
         with pytest.raises(FaceError) as caught:
             recipe.rotate(nets, photo, faces, **more)  # type: ignore[arg-type]
         assert caught.value.code == code
-    with pytest.raises(UsageError, match="frown"):
-        recipe.rotate(nets, photo, [face], expression={"frown": 1})
+    for expression, said in (({"frown": 1}, "frown"), ({"jawOpen": 1e300}, "weight"), ({"jawOpen": np.nan}, "weight")):
+        with pytest.raises(UsageError, match=said):
+            recipe.rotate(nets, photo, [face], expression=expression)
+
+
+def test_names_of_expressions_are_those_that_were_asked_for(learnt: tuple[MorphableTurn, Networks]) -> None:
+    """A training calls them by number on the same buffers; that must not stay."""
+    recipe, nets = learnt
+    basis = nets["basis"]
+    assert isinstance(basis, Basis)
+    numbered = basis.model(["0", "1", "2"], offsets=False)
+    assert set(numbered.named) == {"0", "1", "2"} and numbered.offsets is None
+    assert set(recipe.model(nets).named) == set(recipe.names) and recipe.model(nets).offsets is not None
+    assert recipe.model(nets) is recipe.model(nets)
 
 
 def test_a_view_tells_where_the_head_is_in_it(learnt: tuple[MorphableTurn, Networks]) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from visagist.photo.photo import Photo
 
 MOST_VIEWS = 61
+MOST_OF_ONE = 2.0  # weight of an expression, as in `rotate.turn`
 FAR = 30  # degrees from the photo's pose beyond which results are remarked on
 
 
@@ -98,8 +99,8 @@ def _weights(text: str | None) -> Any:
             found[name] = float(weight)
         except ValueError:
             found[name] = math.nan
-        if not name or not math.isfinite(found[name]):
-            raise typer.BadParameter(f"{part!r} is no expression such as mouthSmile=0.6.")
+        if not name or not abs(found[name]) <= MOST_OF_ONE:  # also refuses NaN
+            raise typer.BadParameter(f"{part!r} is no expression such as mouthSmile=0.6, with a weight from -2 to 2.")
     return found
 
 
@@ -115,7 +116,9 @@ def rotate(
     ] = None,
     expression: Annotated[
         str | None,
-        typer.Option("--expression", metavar="NAME=W,...", callback=_weights, help="Add expressions, such as mouthSmile=0.6."),
+        typer.Option(
+            "--expression", metavar="NAME=W,...", callback=_weights, help="Add expressions, such as mouthSmile=0.6; -2 to 2."
+        ),
     ] = None,
     views: Annotated[
         str | None,
@@ -229,8 +232,11 @@ def rotate(
         first = next(made for made in told if not isinstance(made, FaceError))
         _write_maps(depth, normals, loaded, turned, first[0], overwrite)
         turned.save(job.out, overwrite=overwrite or job.in_place)
-        _remark(reports[0], job, told)
         fits = [_fit(made, angles is not None) for made in told]
+        for fit, made in zip(fits, told, strict=True):
+            if not isinstance(made, FaceError):
+                fit["doubts"] = list(loaded.recipe.doubts(loaded.nets, photo, made[0].found))
+        _remark(reports[0], job, told, fits)
         return {**verbs._record(job, photo, dict(enumerate(found, 1))), "fits": fits}
 
     def cells(record: dict[str, Any]) -> list[list[str]]:
@@ -295,11 +301,14 @@ def _fit(made: Any, views: bool) -> dict[str, Any]:
     return fit
 
 
-def _remark(report: Report, job: Job, told: Sequence[Any]) -> None:
-    """Say it where heads are turned further than is believable, and which are not turned at all."""
-    for number, error in enumerate(told, 1):
+def _remark(report: Report, job: Job, told: Sequence[Any], fits: Sequence[Mapping[str, Any]]) -> None:
+    """Say it where heads are turned further than is believable, which are doubtful, and which are not turned at all."""
+    for number, (error, fit) in enumerate(zip(told, fits, strict=True), 1):
+        which = f"face {number} of {len(told)}"
         if isinstance(error, FaceError):
-            report.remarks(job.name, f"face {number} of {len(told)} stays as it is: [{error.code}] {error}")
+            report.remarks(job.name, f"{which} stays as it is: [{error.code}] {error}")
+        for doubt in fit.get("doubts", ()):
+            report.remarks(job.name, f"{which}: {doubt}")
     furthest = max((one for made in told if not isinstance(made, FaceError) for one in made), key=lambda one: one.angle)
     if furthest.angle > FAR:
         guessed = "much of it is guessed" if furthest.extrapolated else "expect stretched skin"

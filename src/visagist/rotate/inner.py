@@ -174,7 +174,7 @@ def opened(
     before, after  the face [N, 3] in the photo's expression and in the new one; then: its vertices as placed in the target's
     pixels, of which the layer may have more
     """
-    was, gap = (_parted(model, face) / model.apart for face in (before, after))
+    was, gap = (parted(model, face) / model.apart for face in (before, after))
     strength = float(np.clip((gap - was - OPENED) / OPENED, 0, 1) * np.clip((WIDE - was) / (0.5 * WIDE), 0, 1))
     if strength == 0:
         return layer
@@ -195,7 +195,7 @@ def opened(
     return mixed
 
 
-def _parted(model: Morphable, face: np.ndarray) -> float:
+def parted(model: Morphable, face: np.ndarray) -> float:
     """How far the lips' inner rims stand apart, in units of the model."""
     rim = face[model.landmarks[60:68]]
     return float(np.linalg.norm(rim[[1, 2, 3]] - rim[[7, 6, 5]], axis=1).mean())

@@ -30,9 +30,11 @@ from visagist.photo.face import Face, Pose
 from visagist.photo.photo import Photo
 from visagist.recipe import Item, Networks, Recipe, Run, Stage, Tools
 from visagist.rotate.carry import carried, carry, taken_out, visible
+from visagist.rotate.doubts import doubts
 
 DOUBTFUL = 0.12  # error of a fit, in distances between the eyes, above which the points are no face's
 FURTHEST = 75.0  # degrees of yaw and of pitch that a head may be turned to
+MOST = 2.0  # of an expression: twice the whole of it; beyond, faces turn inside out
 KNOWN = 45.0  # degrees from the photo's pose beyond which much of the result is guessed
 BACKGROUNDS = ("mesh", "keep", "plain")
 PLAIN = 216  # grey level of a plain background
@@ -94,7 +96,7 @@ class Basis(nn.Module):
         self.register_buffer("triangles", torch.zeros(triangles, 3, dtype=torch.int32))
         self.register_buffer("landmarks", torch.zeros(68, dtype=torch.int32))
         self.register_buffer("mirror", torch.zeros(vertices, dtype=torch.int32))
-        self._model: Morphable | None = None
+        self._models: dict[tuple[tuple[str, ...], bool], Morphable] = {}
 
     def forward(self, identity: Tensor, expression: Tensor) -> Tensor:
         """Faces [B, N, 3] of coefficients [B, I] and [B, E]."""
@@ -102,14 +104,16 @@ class Basis(nn.Module):
         return self.mean.view(-1, 3) + moved
 
     def model(self, names: Sequence[str], *, offsets: bool) -> Morphable:
-        """The same for NumPy; made once. ValueError when the buffers make no model."""
-        if self._model is None:
+        """The same for NumPy, its expressions called so; made once for the same arguments. ValueError when the buffers make no
+        model."""
+        asked = tuple(names), offsets
+        if asked not in self._models:
             kept = {name: value.detach().cpu().numpy() for name, value in self.named_buffers()}
             told = dict(zip(names, kept.pop("named").astype(np.float64), strict=True))
             integers = {name: kept.pop(name).astype(np.int64) for name in ("triangles", "landmarks", "mirror")}
             model = Morphable(kept["mean"].reshape(-1, 3), kept["identity"], kept["expression"], named=told, **integers)
-            self._model = replace(model, offsets=annotated.offsets(model.apart)) if offsets else model
-        return self._model
+            self._models[asked] = replace(model, offsets=annotated.offsets(model.apart)) if offsets else model
+        return self._models[asked]
 
     def take(self, model: Morphable) -> None:
         """Become this model."""
@@ -117,7 +121,7 @@ class Basis(nn.Module):
         given |= {name: getattr(model, name) for name in ("identity", "expression", "triangles", "landmarks", "mirror")}
         for name, buffer in self.named_buffers():
             buffer.copy_(torch.as_tensor(given[name], dtype=buffer.dtype))
-        self._model = None
+        self._models = {}
 
 
 @dataclass(frozen=True)
@@ -269,13 +273,17 @@ class MorphableTurn(Recipe):
         expression: Mapping[str, float] = MappingProxyType({}),
     ) -> Turned:
         """What becomes of a head of this model that was found so; parameters and errors as `rotate`."""
+        for name, weight in expression.items():
+            if not -MOST <= weight <= MOST:  # also refuses NaN
+                what = f"the weight of {name} is {weight:g}"
+                raise UsageError(what, code="usage", hint=f"weights lie between {-MOST:g} and {MOST:g}, 1 is the whole expression")
         try:
             change = model.expressed(expression)
         except ValueError as error:
             raise UsageError(str(error), code="no-expression", hint="there are " + ", ".join(self.names)) from None
         wanted = Pose(*(d + (now if a is None else a) for now, a, d in zip(found.pose, pose, turn, strict=True)))
         if max(abs(wanted.yaw), abs(wanted.pitch)) > FURTHEST:
-            what = f"a head cannot be turned to yaw {wanted.yaw:.0f}, pitch {wanted.pitch:.0f}"
+            what = f"a head cannot be turned to yaw {wanted.yaw:.3g}, pitch {wanted.pitch:.3g}"
             raise FaceError(what, code="too-far", hint=f"{FURTHEST:.0f} degrees of either are the most")
         to = carried(model, found, turn_of(wanted), found.expression + change)
         angle = float(np.rad2deg(np.arccos(np.clip(found.turn[2] @ to.turn[2], -1, 1))))
@@ -300,7 +308,7 @@ class MorphableTurn(Recipe):
 
         how: pose        yaw, pitch, roll in degrees that heads get; None keeps the photo's
              turn        degrees that are added to that
-             expression  weights of named expressions that are added to the photo's, about 0..1 ("mouthSmile": 0.6)
+             expression  weights of named expressions that are added to the photo's, about 0..1, -2 to 2 ("mouthSmile": 0.6)
         background  "mesh": everything about the head moves along; "keep": faces are laid over the photo, whose own are filled in
                     smoothly; "plain": over grey
         skin        the texture basis for this model, for skin that neither cheek shows; one of another model is left out
@@ -356,6 +364,10 @@ class MorphableTurn(Recipe):
         for the basis of another model."""
         model = self._model(nets)
         return skin.completed(*sampled(pixels, model, found)) if len(skin.mean) == len(model.mean) else None
+
+    def doubts(self, nets: Mapping[str, nn.Module], photo: Photo, found: Fit) -> tuple[str, ...]:
+        """What to expect of a turned head that was found so in a photo, one sentence each; mostly nothing."""
+        return doubts(self._model(nets), found, photo.pixels)
 
     def model(self, nets: Mapping[str, nn.Module]) -> Morphable:
         """The morphable model, for what is done with fits elsewhere."""

@@ -1,0 +1,56 @@
+"""What of a photo makes a turned face doubtful: points that no head fits well, a mouth wide open, dark glasses.
+
+    doubts(model, found, pixels)     # ("the mouth stands wide open, ...",)
+
+The three are told by the fit's error, by the gap between the fitted lips, and by lids that are much darker than the cheeks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from visagist.head.fit import Fit
+from visagist.head.light import LUMINANCE, linear
+from visagist.head.morphable import EYES, Morphable
+from visagist.head.texture import sampled
+from visagist.rotate.inner import parted
+
+BAD = 0.08  # error of a fit, in distances between the eyes, above which heads come out wrong; a usual one is 0.02
+WIDE_OPEN = 0.30  # gap between the lips, in distances between the eyes; a jaw wholly open leaves 0.53
+DARK = 0.55  # lids so much darker than the cheeks, in linear light, are behind dark glass; rendered people's: 0.76 to 1.5 without
+LIDS = (0.08, 0.26, -0.30)  # about an eye's centre from, to, and at most so far below it, in distances between the eyes
+CHEEKS = (0.20, 0.75, -0.75, -0.42)  # to the side of the nose from, to; below the eyes from, to
+FEW = 20  # vertices that say nothing
+
+
+def doubts(model: Morphable, found: Fit, pixels: np.ndarray | None = None) -> tuple[str, ...]:
+    """What to expect of this head when it is turned, one sentence each; without the photo uint8 [H, W, 3] glasses are not looked
+    for."""
+    told = []
+    if found.error > BAD:
+        what = f"the points fit a head badly (error {found.error:.2f}, above {BAD} heads come out wrong)"
+        told.append(what)
+    if parted(model, model.shape(found.identity, found.expression)) > WIDE_OPEN * model.apart:
+        told.append("the mouth stands wide open: what is inside it is stretched, and its far corner may tear")
+    if pixels is not None and _shaded(model, found, pixels):
+        told.append("the eyes seem to be behind dark glasses, which are turned as if they were painted on the skin")
+    return tuple(told)
+
+
+def _shaded(model: Morphable, found: Fit, pixels: np.ndarray) -> bool:
+    """Whether the lids of every eye that is seen are much darker than the cheeks."""
+    colours, seen = sampled(pixels, model, found)
+    bright = linear(colours.astype(np.float32)) @ np.array(LUMINANCE)
+    places = model.mean[:, :2] / model.apart
+    eyes = [model.mean[model.landmarks[eye], :2].mean(0) / model.apart for eye in EYES]
+    side, below = np.abs(places[:, 0]), places[:, 1] - eyes[0][1]
+    cheeks = seen & (side > CHEEKS[0]) & (side < CHEEKS[1]) & (below > CHEEKS[2]) & (below < CHEEKS[3])
+    lids = []
+    for eye in eyes:
+        far = np.linalg.norm(places - eye, axis=1)
+        lids.append(seen & (far > LIDS[0]) & (far < LIDS[1]) & (below < 0) & (below > LIDS[2]))
+    lids = [own for own in lids if own.sum() >= FEW]
+    if not lids or cheeks.sum() < FEW:
+        return False
+    usual = float(np.median(bright[cheeks]))
+    return max(float(np.median(bright[own])) for own in lids) < DARK * usual
