@@ -224,6 +224,8 @@ def test_a_training_ends_in_weights_that_know_how_many_people_they_saw(items: li
     assert {"pair_accuracy", "eer", "threshold", "false_accept_rate", "score_at_far_0.01", "frr_at_far_0.01"} <= told.keys()
     counts = {row.metric: row.n for row in loaded.card.measured}  # six people, each of six pictures a clip of its own
     assert counts["pair_accuracy"] == counts["eer"] == counts["template_accuracy"] == 36 * 35 / 2
+    assert counts["frr_at_far_0.01"] == counts["tar_at_far_0.01"] == 6 * 15
+    assert counts["score_at_far_0.1"] == counts["false_accept_rate"] == 36 * 35 / 2 - 90
     assert counts["rank1"] == counts["template_rank5"] == 30
     assert sum(n for name, n in counts.items() if name.startswith("rank1_yaw_")) == 30
     vectors = loaded.recipe.vectors(loaded.nets, [np.zeros((32, 32, 3), np.uint8)])

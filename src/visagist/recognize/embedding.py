@@ -355,9 +355,12 @@ class Embedding(Recipe):
         return {**figures, "n_not_found": float(missed)}
 
     def counted(self, metric: str) -> str:
-        """Most figures are of pairs of pictures; ranks are of probes."""
+        """Most figures are of pairs of pictures, some of one kind of them; ranks are of probes."""
         if metric.startswith("rank1_yaw_"):
             return metric.replace("rank1", "n", 1)
+        for count, kinds in (("n_same", ("tar_", "frr_", "false_reject")), ("n_different", ("score_", "false_accept"))):
+            if metric.startswith(kinds):
+                return count
         what = metric.removeprefix("template_")
         return f"n_{'' if what == metric else 'template_'}{'probes' if what.startswith('rank') else 'pairs'}"
 
