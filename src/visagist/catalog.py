@@ -207,14 +207,20 @@ def _read(file: Path, where: torch.device) -> Loaded:
 
 
 def _fitting(recipe: Recipe, tensors: Mapping[str, torch.Tensor], file: Path) -> Networks:
-    """The recipe's networks, to which these tensors belong. WeightsError "wrong-shape"."""
+    """The recipe's networks, to which these tensors belong. WeightsError "wrong-shape".
+
+    A card may lie about sizes, so nothing is allocated before names and shapes are known to fit. Those that came with visagist are
+    not asked: for most networks the question alone imports torch's compiler, which takes about as long as torch itself.
+    """
     import torch
 
-    try:
-        with torch.device("meta"):  # nothing is allocated before names and shapes are known to fit: a card may lie about sizes
-            problems = store.compare(_shipped(recipe), tensors)
-    except RuntimeError:  # a network that computes while it is built needs memory to be built
-        problems = []
+    problems: list[str] = []
+    if file.parent != store.BUNDLED:
+        try:
+            with torch.device("meta"):
+                problems = store.compare(_shipped(recipe), tensors)
+        except RuntimeError:  # a network that computes while it is built needs memory to be built
+            pass
     if not problems:
         with torch.random.fork_rng(devices=[]):  # networks draw their first weights; loading must not disturb anybody's seed
             nets = _shipped(recipe)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -31,3 +36,20 @@ def test_the_card_says_what_was_measured() -> None:
 def test_top_is_a_whole_number_from_one(top: object) -> None:
     with pytest.raises(visagist.UsageError, match="whole number from 1"):
         visagist.classify(np.zeros((4, 4, 3), np.uint8), top=top)  # type: ignore[arg-type]
+
+
+def test_loading_imports_no_compiler(tmp_path: Path) -> None:
+    """Of a second: torch's compiler comes with many functions of tensors without memory, in which other weights are tried on."""
+    row = catalog.system("cifar-best")
+    assert row.bundled is not None
+    for file in (row.bundled, row.bundled.with_suffix(".json")):
+        shutil.copy(file, tmp_path / file.name)
+    names = ["yolo", "landmarks68", "lipstick", str(tmp_path / row.bundled.name)]
+    code = f"import sys\nfrom visagist import catalog\nfor name in {names!r}: catalog.load(name, 'cpu')\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print([m for m in ('torch._dynamo', 'scipy', 'skimage') if m in sys.modules])"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
