@@ -100,12 +100,14 @@ def refined(
     sure: float,
     noise: float,
     outline: float,
-) -> Reference:
+    before: np.ndarray | None = None,
+) -> tuple[Reference, np.ndarray]:
     """The fitted model with the coefficients and the pose that explain both its points and its shading best.
 
     shade    [H, W] brightness over albedo; light [4 | 9]; mask bool [H, W]: pixels that count
     sure     sigma of a pixel's shade against the model's. It stands for pixels that err together and is therefore large
     noise, outline  as in `head.fit.fit`, for the points
+    before   what an earlier round has changed since the points' fit; with what this one changes it is returned
 
     A change of a coefficient moves the surface; at a pixel that stays where it is, the depth then changes by dz - p dx - q dy.
     So brightness is linear in the coefficients, like the depth in the paper, and one step of least squares with the prior of the
@@ -150,8 +152,9 @@ def refined(
     j[:34] *= np.sqrt(outline)
     prior = j.T @ j
     prior[np.arange(count), np.arange(count)] += 1
-    normal += prior + 1e-6 * np.diag(np.diag(prior))
-    change = np.linalg.solve(normal, right)
+    prior += 1e-6 * np.diag(np.diag(prior))
+    before = np.zeros(len(prior)) if before is None else before
+    change = np.linalg.solve(normal + prior, right - prior @ before)  # the points' fit stays the prior, round for round
 
     known = len(model.identity)
     identity = np.clip(found.identity + change[:known], -3, 3)
@@ -160,7 +163,7 @@ def refined(
     grown = 1 + float(change[count + 3])
     shift = found.shift + change[count + 4 : count + 6] + (centre - grown * by @ centre)[:2]
     moved = {"scale": found.scale * grown, "turn": by @ found.turn, "shift": shift}
-    return fitted(model, replace(found, identity=identity, expression=expression, **moved)).within(double)
+    return fitted(model, replace(found, identity=identity, expression=expression, **moved)).within(double), before + change
 
 
 def by_slopes(normals_at: np.ndarray, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

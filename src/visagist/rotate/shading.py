@@ -104,8 +104,10 @@ class Shading(Recipe):
         trust = _trust(light)
         if self.refine and fits and trust > 0.01:
             given = {"sure": self.refine / trust, "noise": self.noise, "outline": self.outline}
+            changed = None
             for _ in range(2):
-                reference = refined(model, reference, skin.points, skin.bright / albedo, light, mask, **given)
+                shade = skin.bright / albedo
+                reference, changed = refined(model, reference, skin.points, shade, light, mask, before=changed, **given)
                 face, held, lips, still = self._seen(model, reference, skin)
                 mask = face & ~held & skin.lit
                 albedo, light = self._first_light(skin, still, mask, lips)
