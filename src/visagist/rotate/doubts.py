@@ -2,7 +2,8 @@
 
     doubts(model, found, pixels)     # ("the mouth stands wide open, ...",)
 
-The three are told by the fit's error, by the gap between the fitted lips, and by lids that are much darker than the cheeks.
+The three are told by the fit's error, by the gap between the fitted lips, and by skin about the eyes that is much darker than the
+cheeks: not all dark glasses are found, but hardly anything else is taken for them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from visagist.rotate.inner import parted
 
 BAD = 0.08  # error of a fit, in distances between the eyes, above which heads come out wrong; a usual one is 0.02
 WIDE_OPEN = 0.30  # gap between the lips, in distances between the eyes; a jaw wholly open leaves 0.53
-DARK = 0.55  # lids so much darker than the cheeks, in linear light, are behind dark glass; rendered people's: 0.76 to 1.5 without
+DARK = (
+    0.6  # skin about the eyes so much darker than the cheeks, in linear light, is behind dark glass; paint and shadow leave 0.8...
+)
+BRIGHTER = 85  # ...where the brighter parts of it are compared: percentile
 LIDS = (0.08, 0.26, -0.30)  # about an eye's centre from, to, and at most so far below it, in distances between the eyes
 CHEEKS = (0.20, 0.75, -0.75, -0.42)  # to the side of the nose from, to; below the eyes from, to
 FEW = 20  # vertices that say nothing
@@ -32,13 +36,13 @@ def doubts(model: Morphable, found: Fit, pixels: np.ndarray | None = None) -> tu
         told.append(what)
     if parted(model, model.shape(found.identity, found.expression)) > WIDE_OPEN * model.apart:
         told.append("the mouth stands wide open: what is inside it is stretched, and its far corner may tear")
-    if pixels is not None and _shaded(model, found, pixels):
+    if pixels is not None and _ratio(model, found, pixels) < DARK:
         told.append("the eyes seem to be behind dark glasses, which are turned as if they were painted on the skin")
     return tuple(told)
 
 
-def _shaded(model: Morphable, found: Fit, pixels: np.ndarray) -> bool:
-    """Whether the lids of every eye that is seen are much darker than the cheeks."""
+def _ratio(model: Morphable, found: Fit, pixels: np.ndarray) -> float:
+    """How bright the skin under the brighter eye is, as a part of the cheeks' brightness; 1 where too little of them is seen."""
     colours, seen = sampled(pixels, model, found)
     bright = linear(colours.astype(np.float32)) @ np.array(LUMINANCE)
     places = model.mean[:, :2] / model.apart
@@ -51,6 +55,6 @@ def _shaded(model: Morphable, found: Fit, pixels: np.ndarray) -> bool:
         lids.append(seen & (far > LIDS[0]) & (far < LIDS[1]) & (below < 0) & (below > LIDS[2]))
     lids = [own for own in lids if own.sum() >= FEW]
     if not lids or cheeks.sum() < FEW:
-        return False
+        return 1.0
     usual = float(np.median(bright[cheeks]))
-    return max(float(np.median(bright[own])) for own in lids) < DARK * usual
+    return max(float(np.percentile(bright[own], BRIGHTER)) for own in lids) / usual if usual > 0 else 1.0
