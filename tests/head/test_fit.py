@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from visagist import catalog
 from visagist.head import annotated, morphable
 from visagist.head.fit import annotated_points, fit, outline_points, turn_of
 from visagist.head.morphable import Morphable
@@ -80,3 +81,28 @@ def test_fewer_coefficients_and_a_record(model: Morphable) -> None:
 def test_points_of_no_face(model: Morphable, points: np.ndarray) -> None:
     with pytest.raises(ValueError, match="68 finite points"):
         fit(model, points)
+
+
+def test_heads_with_known_truth_are_found_again_in_spite_of_noise() -> None:
+    """150 heads of the bundled model on fixed seeds, 3 % noise on every point: mean errors of pose and, after a similarity, of
+    the surface in cm."""
+    loaded = catalog.load("morphable")
+    bundled = loaded.recipe.model(loaded.nets)
+    names = [name for name in bundled.named if not name.startswith("eye")]
+    rng = np.random.default_rng(2026)
+    poses, surfaces = [], []
+    for _ in range(150):
+        chosen = rng.choice(names, 3, replace=False)
+        moved = bundled.expressed({str(name): float(rng.random()) for name in chosen})
+        face = bundled.shape(rng.standard_normal(len(bundled.identity)), moved)
+        pose = Pose(rng.uniform(-50, 50), rng.uniform(-20, 15), rng.uniform(-10, 10))
+        turn = turn_of(pose)
+        points = 10 * annotated_points(bundled, face, turn) @ turn[:2].T
+        apart = np.linalg.norm(points[36:42].mean(0) - points[42:48].mean(0))
+        found = fit(bundled, points + rng.normal(0, 0.03 * apart, points.shape))
+        poses.append(np.abs(np.subtract(found.pose, pose)))
+        near = morphable.aligned(bundled.shape(found.identity, found.expression), face, scaled=True)
+        surfaces.append(np.linalg.norm(near - face, axis=1).mean())
+    yaw, pitch, roll = np.mean(poses, axis=0)
+    assert max(yaw, pitch, roll) <= 2.0 and np.percentile(np.array(poses)[:, 0], 95) <= 4.5
+    assert np.mean(surfaces) <= 0.27
