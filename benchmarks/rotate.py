@@ -26,6 +26,7 @@ from visagist.errors import VisagistError
 from visagist.head.fit import fit
 from visagist.head.render import harmonic, rasterise
 from visagist.photo.draw import sheet
+from visagist.photo.face import Face
 from visagist.photo.photo import Photo
 from visagist.training.data.readers import read
 from visagist.training.metrics.interval import draws, groups_of, percentiles
@@ -100,18 +101,19 @@ def turned(items: Sequence, count: int, by: Sequence[float], sheet_to: str | Non
             seen.add(items[index].person)
     zero = [np.abs(api.rotate(p, turn=(0, 0, 0), faces=(f,)).pixels.astype(int) - p.pixels).mean() for _, p, f, _ in frontal[:5]]
     print(json.dumps({"zero": float(np.mean(zero)), "n": len(zero)}))
+    known = [_identity(photo, (face,), identity) if identity else None for _, photo, face, _ in frontal]
     for angle in by:
         changes, tiles, captions, scores = [], [], [], []
-        for _, photo, face, found in frontal:
+        for (_, photo, face, found), was in zip(frontal, known, strict=True):
             made = api.rotate(photo, turn=(angle, 0, 0), faces=(face,))
             try:
                 again = api.landmarks(made, api.choose(api.detect(made), "largest"))
                 change = loaded.recipe.fit_face(loaded.nets, again[0]).pose.yaw - found.pose.yaw
+                if identity and was is not None:
+                    scores.append(float(was @ _identity(made, again, identity)))
             except VisagistError:
                 change = float("nan")
             changes.append(change)
-            if identity:
-                scores.append(api.recognize(photo, made, face="largest", model=identity, min_score=0.0).score)
             tiles.append(_around(made.pixels, face.box))
             captions.append(f"{change:+.1f}")
         good = [abs(change - angle) <= 4 for change in changes]
@@ -124,6 +126,13 @@ def turned(items: Sequence, count: int, by: Sequence[float], sheet_to: str | Non
         if sheet_to:
             stem, _, ending = sheet_to.rpartition(".")
             Photo.of(sheet(tiles, captions, columns=8, cell=(200, 180))).save(f"{stem}_{angle:+.0f}.{ending}", overwrite=True)
+
+
+def _identity(photo: Photo, faces: Sequence[Face], model: str) -> np.ndarray:
+    """The vector that `visagist recognize` compares, of the first of these faces."""
+    found = api.identify(photo, faces, model=model)[0].identity
+    assert found is not None
+    return found
 
 
 def _interval(good: Sequence[bool], people: Sequence[str]) -> list[float]:

@@ -184,6 +184,27 @@ def test_maps_meshes_and_a_remark(here: Path, astronaut: np.ndarray) -> None:
     assert quiet.exit_code == 0 and quiet.stderr == "" and Path("head.ply").read_bytes().startswith(b"ply")
 
 
+def test_vertices_that_the_photo_hides_are_skin_in_a_ply(here: Path, astronaut: np.ndarray) -> None:
+    """Of a face turned to the side, whose far cheek falls on what is behind it: painted green here."""
+    Image.fromarray(astronaut[:260, 90:370]).save("a.png")
+    assert (
+        CliRunner().invoke(app, ["rotate", "a.png", "--turn", "40,0,0", "-o", "side.png", "--background", "plain"]).exit_code == 0
+    )
+    pixels = Photo.open("side.png").pixels.copy()
+    pixels[(pixels == 216).all(2)] = 0, 255, 0
+    Image.fromarray(pixels).save("green.png")
+    green = []
+    for skin in ("own", "learnt"):
+        done = CliRunner().invoke(app, ["rotate", "green.png", "--turn", "0,0,0", "--overwrite", "--skin", skin, "--mesh", "m.ply"])
+        assert done.exit_code == 0, done.stderr
+        head, body = Path("m.ply").read_bytes().split(b"end_header\n", 1)
+        count = int(head.split(b"element vertex ")[1].split()[0])
+        rows = np.frombuffer(body, np.dtype([("at", "<f4", 3), ("colour", "u1", 3)]), count)
+        colour = rows["colour"].astype(int)
+        green.append(int((colour[:, 1] > colour[:, 0] + 60).sum()))
+    assert green[1] < 0.3 * green[0]
+
+
 def test_skin_of_the_photo_alone_needs_no_learnt_colours(
     here: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,8 +30,11 @@ def check(path: str, overwrite: bool) -> None:
             raise OutputError("the file exists already", code="exists", path=name, hint="--overwrite replaces it")
 
 
-def write(path: str, mesh: Any, photo: Photo, overwrite: bool) -> None:
-    """Write the mesh (a `head.mesh.Mesh` whose uv lie in the photo) and what belongs to it; the photo is its texture."""
+def write(path: str, mesh: Any, photo: Photo, overwrite: bool, *, colours: Any = None) -> None:
+    """Write the mesh (a `head.mesh.Mesh` whose uv lie in the photo) and what belongs to it; the photo is its texture.
+
+    colours  float [N, 3], 0..255: of the vertices, for a .ply; None: those of the photo where they are seen in it
+    """
     import numpy as np
 
     from visagist.weights.card import write_atomically
@@ -45,6 +48,9 @@ def write(path: str, mesh: Any, photo: Photo, overwrite: bool) -> None:
         write_atomically(Path(surface), mesh.obj("photo", os.path.basename(material)).encode())
     elif surface.lower().endswith(".ply"):
         high, wide = photo.size
+        if colours is not None:
+            write_atomically(Path(surface), mesh.ply(np.rint(np.clip(colours, 0, 255)).astype(np.uint8)))
+            return
         x = np.clip((mesh.uv[:, 0] * wide).astype(int), 0, wide - 1)
         y = np.clip(((1 - mesh.uv[:, 1]) * high).astype(int), 0, high - 1)
         write_atomically(Path(surface), mesh.ply(photo.pixels[y, x]))

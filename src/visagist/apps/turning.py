@@ -227,9 +227,13 @@ def rotate(
             raise next(made for made in told if isinstance(made, FaceError))
         how = {**given, "faces": able, "model": model, "device": device.value, "skin": skin.value}
         turned = api.rotate(photo, **how) if angles is None else _sheet(photo, angles, how, film, overwrite)
-        if mesh is not None:
-            meshes.write(mesh, loaded.recipe.mesh(loaded.nets, photo, able[0]), photo, overwrite)
         first = next(made for made in told if not isinstance(made, FaceError))
+        if mesh is not None:
+            colours = None
+            if mesh.lower().endswith(".ply") and skin is Skin.learnt:  # only there a vertex can have a colour that no photo shows
+                texture: Any = catalog.load("texture", device.value).nets["skin"]
+                colours = loaded.recipe.colours(loaded.nets, photo.pixels, first[0].found, texture.texture())
+            meshes.write(mesh, loaded.recipe.mesh(loaded.nets, photo, able[0]), photo, overwrite, colours=colours)
         _write_maps(depth, normals, loaded, turned, first[0], overwrite)
         turned.save(job.out, overwrite=overwrite or job.in_place)
         fits = [_fit(made, angles is not None) for made in told]
