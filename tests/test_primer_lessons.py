@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -88,6 +89,17 @@ def test_the_lines_that_the_page_quotes_are_what_the_lessons_say(tmp_path: Path)
     quoted = "".join(re.findall(r"```text\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)).splitlines()
     assert len(quoted) > 20
     assert [line for line in quoted if line not in said] == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_takes_less_than_ten_seconds_of_one_core(name: str, tmp_path: Path) -> None:
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    before = os.times().children_user
+    command = [sys.executable, PRIMER / f"{name}.py", "--out", tmp_path]
+    subprocess.run(command, env={**os.environ, **one}, capture_output=True, check=True)
+    assert os.times().children_user - before < 10
+    assert {p.name for p in tmp_path.iterdir()} == LESSONS[name][1]
 
 
 # ---- they find what they say
@@ -229,6 +241,39 @@ def test_a_convolution_is_a_dense_layer_with_few_weights() -> None:
         theirs = F.conv2d(torch.tensor(x)[None], torch.tensor(w), stride=stride, padding=pad)
         assert np.allclose(matrix @ x.ravel(), theirs.numpy().ravel(), atol=1e-12)
         assert len(np.unique(matrix)) == w.size + 1  # its weights, and 0
+
+
+@pytest.mark.parametrize("split", [True, False], ids=["with a test", "without"])
+def test_a_folder_of_classes_is_learned(split: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seven = lesson(7)
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        stripes = np.repeat(rng.integers(0, 256, (40, 1, 3), dtype=np.uint8), 52, 1)
+        of = ("lying", "standing")[i % 2]
+        path = tmp_path / (("test" if i < 12 else "train") if split else "") / of / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(stripes if i % 2 == 0 else stripes.transpose(1, 0, 2)).save(path)
+    names, (shown, labels), (asked, right) = seven.read_folder(tmp_path)
+    assert names == ["lying", "standing"]
+    assert shown.shape == (48, 3, 32, 32) and asked.shape == (12, 3, 32, 32) and shown.min() < -0.5 and shown.max() > 0.5
+    stand = [np.ptp(x, axis=2).max() > 0 for x in (*shown, *asked)]  # colours change along the rows
+    assert [names[i] == "standing" for i in (*labels, *right)] == stand
+    assert len({x.tobytes() for x in (*shown, *asked)}) == 60
+    assert np.array_equal(seven.read_folder(tmp_path)[2][0], asked)
+    seven.learn_folder(tmp_path, passes=1)
+    said = capsys.readouterr().out
+    assert "learned from 48 pictures, tested on 12 others" in said
+    assert seven.dense_of(3072, 32, 10, rng).count() == 98_666
+
+
+def test_a_folder_that_is_none_of_classes_is_refused(tmp_path: Path) -> None:
+    for wrong in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(SystemExit, match="no-data"):
+            lesson(7).read_folder(wrong)
+    (tmp_path / "cat").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "cat" / "1.png")
+    with pytest.raises(SystemExit, match="at least two"):
+        lesson(7).read_folder(tmp_path)
 
 
 def test_the_two_convolution_model_has_the_parameters_of_its_table() -> None:
