@@ -155,10 +155,18 @@ def test_a_folder_of_people_is_a_set(tmp_path: Path) -> None:
         assert np.abs(item.faces[0].points - view.face.points).max() < 0.01  # type: ignore[operator]
         assert item.facts["yaw"] == pytest.approx(view.moment.pose.yaw, abs=0.06)
         assert np.abs(item.photo.pixels.astype(int) - view.pixels()).mean() < 12  # JPEG
-    assert {item.facts["fold"] for item in items} == {"train"}
+    assert [item.facts["fold"] for item in items] == ["train", "dev", "train", "dev", "train"]  # by person
     assert len(list((tmp_path / "people" / "kinds").iterdir())) == 5
     assert {Settings(count=40, people=20).fold(i) for i in (0, 17)} == {"train"}
     assert {Settings(count=40, people=20).fold(i) for i in (18, 39)} == {"dev"}
+
+
+@pytest.mark.parametrize(
+    ("count", "people", "held"), [(360, 400, 36), (30, 400, 3), (5, 400, 1), (2, 2, 1), (1, 400, 0), (9, 1, 0)]
+)
+def test_people_to_measure_on_are_among_those_that_are_drawn(count: int, people: int, held: int) -> None:
+    settings = Settings(count=count, people=people)
+    assert [settings.fold(i) for i in range(count)].count("dev") == held
 
 
 def test_a_stopped_folder_is_continued_and_no_other_is_touched(tmp_path: Path) -> None:

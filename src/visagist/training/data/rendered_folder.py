@@ -5,7 +5,8 @@
     kinds/….png               with masks: what each pixel shows, as numbers of `complexion.CLASSES`
     people.json               the settings; a folder is continued with its own settings only
 
-Readable by `readers.read` like any set of faces with 68 points. The last tenth of the persons is fold dev.
+Readable by `readers.read` like any set of faces with 68 points. The last tenth of the persons is fold dev, at least one where there
+are two.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ class Settings:
         return f"person{index % self.people:05}_{index:06}.jpg"
 
     def fold(self, index: int) -> str:
-        """By person."""
-        return "dev" if index % self.people >= self.people - self.people // 10 else "train"
+        """By person, of those that are shown: with fewer pictures than people the last are never drawn."""
+        shown = min(self.count, self.people)
+        return "dev" if index % self.people >= shown - max(shown // 10, int(shown > 1)) else "train"
 
 
 def write(folder: Path, settings: Settings, *, processes: int = 1, overwrite: bool = False) -> Iterator[int]:
