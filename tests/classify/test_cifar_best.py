@@ -140,6 +140,21 @@ def test_settling_measures_the_statistics_anew(items: list[Item]) -> None:
     assert torch.allclose(first.running_mean, pooled.mean((0, 2, 3)), atol=1e-3)  # type: ignore[arg-type]
 
 
+def test_in_use_it_answers_the_same_for_a_picture_alone_and_among_others(items: list[Item]) -> None:
+    run = run_of(SMALL, 0, items)
+    net = run.nets["classifier"]
+    SMALL.whiten(run, items)
+    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.running_mean), nn.init.uniform_(norm.running_var, 0.5, 2)  # type: ignore[arg-type]
+    net.eval()
+    pictures = _some(items, 64).numpy()
+    with torch.no_grad():
+        every, again, alone = (SMALL.answers(net, shown) for shown in (pictures, pictures, pictures[:1]))
+    assert np.array_equal(every, again)
+    assert np.allclose(every[0], alone[0], atol=1e-5)
+    assert np.ptp(every, axis=0).max() > 0.01  # it does look
+
+
 def test_figures_during_training_are_of_a_few_pictures(items: list[Item]) -> None:
     recipe = dataclasses.replace(SMALL, classes=("lying", "standing"))
     nets = {name: net.eval() for name, net in recipe.networks().items()}
