@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Item = Any  # `visagist.recipe.Item`, which the readers give
 ROOM = 2.0  # side of the square that is kept about a face, over the longer side of its points
-SHOWN = 6  # photos on a contact sheet, and views of each
+SHOWN = 6  # photos on a contact sheet, and views of each, at most
 
 
 def augment(
@@ -51,7 +51,7 @@ def augment(
     fold: Annotated[str, typer.Option("--fold", metavar="train|dev|all", help="Which rows, in sets that have folds.")] = "train",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say how many pictures and how many bytes.")] = False,
     sheet: Annotated[
-        str | None, typer.Option("--sheet", metavar="FILE", help="Also a picture of the first photos with some of their views.")
+        str | None, typer.Option("--sheet", metavar="FILE", help="Also a picture of a few photos with some of their views.")
     ] = None,
     overwrite: Overwrite = False,
     device: DeviceOption = Device.auto,
@@ -245,9 +245,9 @@ def _written(work: Work, item: Item, stem: str, place: Path) -> Rows:
 
 
 def _tried(work: Work, items: Sequence[tuple[Item, str]], sheet: str | None, overwrite: bool) -> int:
-    """Say how much would be made, by what is made of the first photos."""
+    """Say how much would be made, by what is made of a few photos."""
     with tempfile.TemporaryDirectory() as folder:
-        tried = [_made(work, item, stem, Path(folder)) for item, stem in items[:SHOWN]]
+        tried = [_made(work, item, stem, Path(folder)) for item, stem in _spread(items)[:SHOWN]]
         size = sum(file.stat().st_size for file in Path(folder).rglob("*.jpg"))
     counts = [len(result) for result in tried if not isinstance(result, Failure)]
     if not counts:
@@ -260,28 +260,37 @@ def _tried(work: Work, items: Sequence[tuple[Item, str]], sheet: str | None, ove
     return 0
 
 
+def _spread(items: Sequence[tuple[Item, str]]) -> list[tuple[Item, str]]:
+    """The items, first some from all over the set: neighbours are often of one person."""
+    first = [i * len(items) // SHOWN for i in range(SHOWN)] if len(items) > SHOWN else []
+    return [items[i] for i in first] + [item for i, item in enumerate(items) if i not in first]
+
+
 def _write_sheet(work: Work, items: Sequence[tuple[Item, str]], path: str, overwrite: bool) -> None:
-    """The first photos, a row each: the photo, then some of what is made of it."""
+    """A few photos, a row each: the photo, then some of what is made of it."""
+    import numpy as np
+
     from visagist.photo import draw
     from visagist.photo.photo import Photo, Step
 
-    tiles: list[Any] = []
-    captions: list[str] = []
+    rows: list[list[tuple[Any, str]]] = []
     error: PhotoError | FaceError | None = None
-    for item, _ in items:
+    for item, _ in _spread(items):
         try:
             views = list(work.views(item))
-            tiles.append(work.cut(item)[0])
+            row = [(work.cut(item)[0], PurePosixPath(item.name).stem)]
         except (PhotoError, FaceError) as failed:
             error = failed
             continue
-        captions.append(PurePosixPath(item.name).stem)
-        shown = [views[i * len(views) // SHOWN] for i in range(SHOWN)]
-        tiles += [pixels for _, pixels, _ in shown]
-        captions += [variation.name for variation, _, _ in shown]
-        if len(tiles) == SHOWN * (SHOWN + 1):
+        count = min(SHOWN, len(views))
+        shown = [views[i * len(views) // count] for i in range(count)]
+        rows.append(row + [(pixels, variation.name) for variation, pixels, _ in shown])
+        if len(rows) == SHOWN:
             break
-    if error is not None and not tiles:
+    if error is not None and not rows:
         raise error
-    pixels = draw.sheet(tiles, captions, columns=SHOWN + 1, cell=(200, 200))
+    columns = max(len(row) for row in rows)
+    nothing = np.full((8, 8, 3), draw.PAPER, np.uint8), ""
+    tiles, captions = zip(*(tile for row in rows for tile in row + [nothing] * (columns - len(row))), strict=True)
+    pixels = draw.sheet(tiles, captions, columns=columns, cell=(200, 200))
     Photo.of(pixels).edited(pixels, Step("augment", "morphable", work.weights)).save(path, overwrite=overwrite)
