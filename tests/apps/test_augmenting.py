@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from visagist import api, catalog
 from visagist.apps import augmenting
 from visagist.apps.cli import app
 from visagist.photo.photo import is_marked
-from visagist.recognize.embedding import clip_of, person_of
+from visagist.recognize.embedding import Embedding, clip_of, person_of
 from visagist.rotate import turn
 from visagist.training.data.kinds import write_points
 from visagist.training.data.made_up import items as drawn
@@ -122,7 +123,33 @@ def test_a_dry_run_counts_and_writes_nothing(people: Path) -> None:
     assert done.exit_code == 0 and "about 9 pictures of 3 photos" in done.stdout
     assert not Path("people.augment").exists()
     with Image.open("sheet.png") as sheet:
-        assert sheet.size[0] > 1000
+        assert 4 * 200 < sheet.size[0] < 5 * 200 and sheet.size[1] > 3 * 200  # each photo with its three views, none twice
+
+
+def test_a_sheet_shows_photos_from_all_over_the_set() -> None:
+    items = [(number, "") for number in range(60)]
+    found = [number for number, _ in augmenting._spread(items)]
+    assert found[:6] == [0, 10, 20, 30, 40, 50] and sorted(found) == list(range(60))
+    assert augmenting._spread(items[:4]) == items[:4]
+
+
+def test_nobody_who_is_measured_on_is_learnt_from_in_augmented_pictures(people: Path) -> None:
+    head, *rows = Path("people", "points.csv").read_text().splitlines()
+    folds = ["dev" if ",person00001," in row else "train" for row in rows]
+    Path("people", "points.csv").write_text("\n".join([head + ",fold", *map(",".join, zip(rows, folds, strict=True))]) + "\n")
+    assert call("people", *FEW).exit_code == 0  # the fold train alone
+    assert {person_of(item) for item in read("people.augment")} == {"person00000"}
+    assert call("people", "-o", "all", *FEW, "--fold", "all").exit_code == 0
+    learnt = read(["people", "all"], fold="train")
+    assert {person_of(item) for item in learnt} == {"person00000"} and len(learnt) > 2
+    table = Path("all", "augmented.csv")
+    table.write_text(table.read_text().replace(",dev,", ",train,"))  # a table that lost its folds
+    learnt, dev = read(["people", "all"], fold="train"), read(["people", "all"], fold="dev")
+    assert {person_of(item) for item in learnt} == {"person00000", "person00001"}
+    third = [dataclasses.replace(item, person="third") for item in learnt if person_of(item) == "person00000"]
+    learnt, measured = Embedding().split([*learnt, *third], dev)
+    assert {person_of(item) for item in learnt} == {"person00000", "third"}
+    assert measured == dev
 
 
 def test_hidden_skin_has_the_colours_of_the_texture_basis(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,9 @@ def test_nobody_is_learnt_from_and_measured_on(items: list[Item]) -> None:
     learnt, held = TINY.split(many[:15], many[10:45])  # with some of the same people, and with others
     assert learnt == many[:15] and len(held) == 15
     assert not {person_of(i) for i in learnt} & {person_of(i) for i in held}
+    learnt, held = TINY.split(many, many[3::30])  # who is measured on is not learnt from, in whatever set
+    assert held == many[3::30] and len(learnt) == len(many) * 29 // 30
+    assert "p03" not in {person_of(i) for i in learnt}
 
 
 def test_people_with_few_pictures_are_drawn_as_often(items: list[Item]) -> None:
@@ -156,6 +159,16 @@ def test_made_up_pictures_are_drawn_for_their_share(items: list[Item]) -> None:
     assert np.bincount([item.label or 0 for item in drawn]).min() > 60
     assert all(item.label == int(str(item.person)[-1]) for item in drawn)
     assert "shape" in TINY.compose(views, 5, rng).facts  # where there is nothing else
+
+
+def test_rendered_people_are_no_photographs(items: list[Item]) -> None:
+    rendered = [dataclasses.replace(i, name=f"r{i.name}", person=f"nobody{i.person}", facts={"set": "people"}) for i in items]
+    both, rng = [*items, *rendered], np.random.default_rng(0)
+    recipe = dataclasses.replace(TINY, made_up=("people",), renders=0.25)
+    drawn = [recipe.compose(both, int(rng.integers(len(both))), rng) for _ in range(600)]
+    assert 0.18 < np.mean([item.facts.get("set") == "people" for item in drawn]) < 0.32
+    assert Album.of(both, ("people",)).all == [list(range(36)), list(range(36, 72))]
+    assert Album.of(both).all == [list(range(72)), []]
 
 
 def test_one_person_alone_can_not_be_learnt(items: list[Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from visagist.errors import TrainingError
 from visagist.photo.face import Face
 from visagist.recipe import Item
+
+log = logging.getLogger(__name__)
 
 
 def person_of(item: Item) -> str:
@@ -32,26 +35,42 @@ def face_of(item: Item) -> Face | None:
 
 
 class Album:
-    """Items by person: `labels` are the numbers of their people in the order of `names`; `people`, of photographs and of what was
-    made out of them (`augment.py`), the numbers of the items of each person who has any."""
+    """Items by person: `labels` are the numbers of their people in the order of `names`; `people`, of photographs and of what is
+    made up, the numbers of the items of each person who has any. Made up is what was made out of photographs (`augment.py`), and
+    the sets of these names."""
 
-    def __init__(self, items: Sequence[Item]) -> None:
-        self.items = items
+    def __init__(self, items: Sequence[Item], made_up: Sequence[str] = ()) -> None:
+        self.items, self.made_up = items, tuple(made_up)
         names = [person_of(item) for item in items]
         self.names = sorted(set(names))
         self.labels = np.searchsorted(self.names, names)
         kinds: tuple[dict[int, list[int]], ...] = ({}, {})
         for index, label in enumerate(self.labels.tolist()):
-            kinds["shape" in items[index].facts].setdefault(label, []).append(index)
+            facts = items[index].facts
+            kinds["shape" in facts or facts.get("set") in made_up].setdefault(label, []).append(index)
         self.people = [[own for _, own in sorted(kind.items())] for kind in kinds]
         self.all = [sorted(index for own in kind.values() for index in own) for kind in kinds]
 
     @classmethod
-    def of(cls, items: Sequence[Item]) -> Album:
+    def of(cls, items: Sequence[Item], made_up: Sequence[str] = ()) -> Album:
         """The album of these very items; the last one is kept, since every example asks for it."""
-        if not _album or _album[0].items is not items:
-            _album[:] = [cls(items)]
+        if not _album or _album[0].items is not items or _album[0].made_up != tuple(made_up):
+            _album[:] = [cls(items, made_up)]
         return _album[0]
+
+
+def apart(items: Sequence[Item], validation: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
+    """What is learnt from and what is measured on, nobody in both. Whoever is measured on is not learnt from, under whatever name
+    of a set; where that left fewer than two people to learn from, those who are learnt from are not measured on."""
+    learnt, measured = ({person_of(item) for item in part} for part in (items, validation))
+    shared = learnt & measured
+    if not shared:
+        return items, validation
+    if len(learnt - shared) < 2:
+        return items, [item for item in validation if person_of(item) not in shared]
+    kept = [item for item in items if person_of(item) not in shared]
+    log.warning("%d pictures of %d people who are measured on are not learnt from", len(items) - len(kept), len(shared))
+    return kept, validation
 
 
 _album: list[Album] = []

@@ -34,7 +34,7 @@ from visagist.photo.photo import Photo
 from visagist.photo.window import Window
 from visagist.recipe import Batch, Item, Networks, Recipe, Run, Scalars, Stage, Tools
 from visagist.recognize import disturb
-from visagist.recognize.album import Album, clip_of, face_of, person_of
+from visagist.recognize.album import Album, apart, clip_of, face_of, person_of
 from visagist.recognize.aligned import five_points, window_of
 from visagist.recognize.augment import Augment
 from visagist.recognize.gradients import Gradients, histograms
@@ -186,7 +186,8 @@ class Embedding(Recipe):
     margin: float = 0.3  # m: radians that the right person must be nearer; 0: plain softmax
     plain: float = 0.2  # part of the training without a margin
     even: float = 0.5  # part of the examples for which the person is drawn first; the others are drawn picture by picture
-    renders: float = 0.5  # part of the examples that are pictures made by `visagist augment`, where there are any
+    renders: float = 0.5  # part of the examples that are made-up pictures: by `visagist augment`, and of the sets below
+    made_up: tuple[str, ...] = ()  # names of sets (folders) that are no photographs, such as those of `visagist people`
     roll: float = 10.0  # largest turn of the window in degrees
     larger: float = 0.1  # largest change of its size, as a factor exp(+-larger)
     shift: float = 0.04  # largest shift in window sides
@@ -230,7 +231,7 @@ class Embedding(Recipe):
         """The part by gradients, from at most `FITTED` photographs, each as it is and mirrored."""
         net = run.nets["gradients"]
         assert isinstance(net, Gradients)
-        album = Album.of(items)
+        album = Album.of(items, self.made_up)
         chosen = album.all[0] or album.all[1]
         chosen = [chosen[i * len(chosen) // FITTED] for i in range(FITTED)] if len(chosen) > FITTED else chosen
         features = []
@@ -252,15 +253,15 @@ class Embedding(Recipe):
 
     def suited(self, items: Sequence[Item]) -> Recipe:
         """The recipe for as many people as there are. TrainingError "bad-data" when there is nobody to be told apart."""
-        people = len(Album.of(items).names)
+        people = len(Album.of(items, self.made_up).names)
         if people < 2:
             raise TrainingError(f"{len(items)} pictures of {people} person", code="bad-data", hint="two people are the fewest")
         return replace(self, people=people)
 
     def split(self, items: Sequence[Item], validation: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
-        """Without validation every tenth person is held back, where there are 20 and more; nobody is in both."""
-        learnt = set(Album.of(items).names)
-        validation = [item for item in validation if person_of(item) not in learnt]
+        """Nobody is in both, see `apart`; without validation every tenth person is held back, where there are 20 and more."""
+        items, validation = apart(items, validation)
+        learnt = {person_of(item) for item in items}
         if validation or len(learnt) < 20:
             return items, validation
         held = set(sorted(learnt)[::10])
@@ -269,7 +270,7 @@ class Embedding(Recipe):
     def compose(self, items: Sequence[Item], index: int, rng: np.random.Generator) -> Item:
         """An item labelled by its person. Made-up pictures are drawn for their share of the examples (`renders`), and for some
         (`even`) the person is drawn first, all people alike."""
-        album = Album.of(items)
+        album = Album.of(items, self.made_up)
         kind = int(rng.random() < self.renders) if all(album.all) else int(not album.all[0])
         if rng.random() < self.even:
             own = album.people[kind][int(rng.integers(len(album.people[kind])))]
