@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from visagist import api
+from visagist import api, catalog
 from visagist.apps import relighting
 from visagist.apps.cli import app
 from visagist.errors import FaceError
@@ -88,6 +88,8 @@ def test_one_face_of_a_group_does_not_stop_the_others(here: Path, run: Run, monk
         return FaceError("it is too small", code="too-small") if face.box[0] < 10 else Told()
 
     monkeypatch.setattr(relighting, "_told", told)
+    recipe = types.SimpleNamespace(doubts=lambda *_: ("the mouth stands wide open",))
+    monkeypatch.setattr(catalog, "load", lambda *_, **__: types.SimpleNamespace(recipe=recipe, nets={}))
     monkeypatch.setattr(api, "landmarks", lambda photo, faces, **_: tuple(faces))
     boxes = [(0, 0, 8, 8), (20, 0, 28, 8)]
     monkeypatch.setattr(api, "detect", lambda photo, **_: tuple(Face(box) for box in boxes))
@@ -95,7 +97,9 @@ def test_one_face_of_a_group_does_not_stop_the_others(here: Path, run: Run, monk
     Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save("a.png")
     done = run("rotate", "a.png", "--light", "60,0", "--json")
     assert done.code == 0 and "face 1 of 2 stays as it is: [too-small]" in done.err and "from the camera" in done.err
-    assert done.records[0]["reliefs"][0]["error"]["code"] == "too-small" and done.records[0]["fits"] == [None, {"scale": 1.0}]
+    assert "face 2 of 2: the mouth stands wide open" in done.err
+    assert done.records[0]["reliefs"][0]["error"]["code"] == "too-small" and done.records[0]["fits"][0] is None
+    assert done.records[0]["fits"][1] == {"scale": 1.0, "doubts": ["the mouth stands wide open"]}
     boxes.pop()
     done = run("rotate", "a.png", "--light", "60,0", "-o", "b.png")
     assert done.code == 3 and "[too-small]" in done.err and not Path("b.png").exists()

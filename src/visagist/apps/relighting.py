@@ -73,11 +73,14 @@ def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: 
         if any(relief.frontal for relief in reliefs):
             what = "the light comes nearly from the camera and tells little: the shape is mostly that of the fitted model"
             reports[0].remarks(job.name, what)
-        for number, one in enumerate(told, 1):
-            if isinstance(one, FaceError):
-                reports[0].remarks(job.name, f"face {number} of {len(told)} stays as it is: [{one.code}] {one}")
         record = verbs._record(job, photo, dict(enumerate(found, 1)))
-        record["fits"] = [None if isinstance(one, FaceError) else one.found.as_dict() for one in told]
+        record["fits"] = [None if isinstance(one, FaceError) else _fit(loaded, photo, one) for one in told]
+        for number, (one, fit) in enumerate(zip(told, record["fits"], strict=True), 1):
+            which = f"face {number} of {len(told)}"
+            if isinstance(one, FaceError):
+                reports[0].remarks(job.name, f"{which} stays as it is: [{one.code}] {one}")
+            for doubt in fit["doubts"] if fit else ():
+                reports[0].remarks(job.name, f"{which}: {doubt}")
         record["reliefs"] = [_failed(one) if isinstance(one, FaceError) else one.as_dict() for one in told]
         return record
 
@@ -100,6 +103,12 @@ def _told(recipe: Any, loaded: Any, photo: Photo, face: Face, other: Any) -> Any
         return recipe.reliefs(loaded.nets, photo, [face], turner=loaded.recipe, other=other)[0]
     except FaceError as error:
         return error
+
+
+def _fit(loaded: Any, photo: Photo, relief: Any) -> dict[str, Any]:
+    """The record of the head below a relief."""
+    fit: dict[str, Any] = relief.found.as_dict()
+    return {**fit, "doubts": list(loaded.recipe.doubts(loaded.nets, photo, relief.found))}
 
 
 def _failed(error: FaceError) -> dict[str, Any]:

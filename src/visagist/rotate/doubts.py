@@ -28,16 +28,16 @@ FEW = 20  # vertices that say nothing
 
 
 def doubts(model: Morphable, found: Fit, pixels: np.ndarray | None = None) -> tuple[str, ...]:
-    """What to expect of this head when it is turned, one sentence each; without the photo uint8 [H, W, 3] glasses are not looked
-    for."""
+    """What to expect of this head when it is turned or relit, one sentence each; without the photo uint8 [H, W, 3] nothing is said
+    of glasses."""
     told = []
     if found.error > BAD:
         what = f"the points fit a head badly (error {found.error:.2f}, above {BAD} heads come out wrong)"
         told.append(what)
     if parted(model, model.shape(found.identity, found.expression)) > WIDE_OPEN * model.apart:
-        told.append("the mouth stands wide open: what is inside it is stretched, and its far corner may tear")
+        told.append("the mouth stands wide open: in a turned head its inside is stretched, and its far corner may tear")
     if pixels is not None and _ratio(model, found, pixels) < DARK:
-        told.append("the eyes seem to be behind dark glasses, which are turned as if they were painted on the skin")
+        told.append("the eyes seem to be behind dark glasses, which are worked on as if they were painted on the skin")
     return tuple(told)
 
 

@@ -366,7 +366,7 @@ class MorphableTurn(Recipe):
         return skin.completed(*sampled(pixels, model, found)) if len(skin.mean) == len(model.mean) else None
 
     def doubts(self, nets: Mapping[str, nn.Module], photo: Photo, found: Fit) -> tuple[str, ...]:
-        """What to expect of a turned head that was found so in a photo, one sentence each; mostly nothing."""
+        """What to expect of a turned or relit head that was found so in a photo, one sentence each; mostly nothing."""
         return doubts(self._model(nets), found, photo.pixels)
 
     def model(self, nets: Mapping[str, nn.Module]) -> Morphable:
