@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,26 @@ def test_training_by_command_from_binary_files_takes_their_classes(run: Callable
     card = json.loads(Path("run/weights.json").read_text())
     assert card["settings"]["classes"] == ["airplane", "automobile", "bird", "cat"]
     assert card["trained_on"] == [{"set": "set", "fold": "train", "count": 40, "licence": "not stated"}]
+
+
+def test_a_measurement_on_what_was_learnt_says_so(
+    run: Callable[..., Outcome], coloured: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder without folds is learnt from as a whole and measured as a whole."""
+    shutil.copytree(coloured / "train", "plain")
+    for data in ("plain", coloured):
+        name = Path(data).name
+        done = run("train", "cifar-dense", "--data", data, "--out", f"run {name}", "--epochs", 1, "--workers", 0, "--quiet")
+        assert done.code == 0, done.err
+    done = run("evaluate", "cifar-dense", "--data", "plain", "--weights", "run plain", "--quiet")
+    assert done.records[0]["n"] == 18
+    assert "may have learnt from 18 of 18 pictures" in caplog.text and "has no folds" in caplog.text
+    caplog.clear()
+    for data, weights in ((coloured, f"run {coloured.name}"), (coloured, "run plain"), ("plain", f"run {coloured.name}")):
+        assert run("evaluate", "cifar-dense", "--data", data, "--weights", weights, "--quiet").code == 0
+    assert "learnt from" not in caplog.text
+    run("evaluate", "cifar-dense", "--data", coloured, "--weights", f"run {coloured.name}", "--fold", "all", "--quiet")
+    assert "18 of 24 pictures" in caplog.text and "not held back" in caplog.text
 
 
 def test_summaries_are_printed_and_only_of_chains(run: Callable[..., Outcome]) -> None:

@@ -338,6 +338,7 @@ def evaluate(
             if rows is None or error.code != "no-data":
                 raise
             items = []  # a submission needs no labels
+        found.tell_learnt(loaded.card, items, [_set_of(item, data) for item in items])
         with waiting(f"measuring {system} on {len(items)} items", quiet):
             finds = None if row.verb == "detect" or finder == "none" else find
             lent, pictures = _borrowed(loaded.recipe, device, needed=False)

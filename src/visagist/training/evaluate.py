@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from visagist.photo.face import Face
     from visagist.photo.photo import Photo
+    from visagist.weights.card import WeightsCard
+
+log = logging.getLogger(__name__)
 
 Printed = float | int | list[float] | None
 
@@ -56,6 +60,25 @@ def measured(
         net.eval()
     with torch.no_grad():
         return dict(recipe.measure(nets, items, Tools(metrics, finder, lent or {}, pictures or {})))
+
+
+def tell_learnt(card: WeightsCard, items: Sequence[Item], sets: Sequence[str]) -> int:
+    """Warn where weights are measured on what they may have learnt from: their card has a set of this name, and the item is of no
+    fold or of one that was learnt from. Returns how many items that are.
+
+    sets  name of the set of each item
+    """
+    learnt = {(entry.set, entry.fold) for entry in card.trained_on}
+    folds = [item.facts.get("fold") for item in items]
+    count = sum(
+        any(of == name and (fold is None or part in (fold, "all")) for of, part in learnt)
+        for name, fold in zip(sets, folds, strict=True)
+    )
+    if count:
+        why = "the set has no folds" if all(fold is None for fold in folds) else "they are not held back"
+        what = "these weights may have learnt from %d of %d pictures that they are measured on (%s): the figures flatter them"
+        log.warning(what, count, len(items), why)
+    return count
 
 
 def printed(figures: Mapping[str, float]) -> dict[str, Printed]:
@@ -127,20 +150,28 @@ def worst_mistakes(recipe: Any, items: Sequence[Item], figures: Mapping[str, flo
 
     Under each what it was taken for, with the probability, and what it shows. UsageError "no-mistakes" when all answers are right.
     """
-    import numpy as np
-
     from visagist.photo.draw import sheet
+
+    every = mistakes(recipe, items, figures)
+    if not every:
+        raise UsageError("every answer is right", code="no-mistakes", hint="leave the sheet of mistakes out")
+    captions = [f"{said} {share:.0%}, is {right}" for _, right, said, share in every[:most]]
+    title = f"{len(captions)} of {len(every)} mistakes in {len(items)} pictures"
+    return sheet([item.photo.pixels for item, *_ in every[:most]], captions, columns=8, cell=(160, 200), title=title)
+
+
+def mistakes(recipe: Any, items: Sequence[Item], figures: Mapping[str, float]) -> list[tuple[Item, str, str, float]]:
+    """Every wrong answer, the surest first: the item, its class, the class that was said, with what probability. Arguments as
+    `per_class`."""
+    import numpy as np
 
     shares = _shares(figures)
     labels = np.array([recipe.label_of(item) for item in items])
     taken = shares.argmax(1)
     wrong = np.flatnonzero(taken != labels)
-    wrong = wrong[np.argsort(-shares[wrong, taken[wrong]], kind="stable")][:most]
-    if not wrong.size:
-        raise UsageError("every answer is right", code="no-mistakes", hint="leave the sheet of mistakes out")
-    captions = [f"{recipe.classes[taken[i]]} {shares[i, taken[i]]:.0%}, is {recipe.classes[labels[i]]}" for i in wrong]
-    title = f"{len(wrong)} of {int((taken != labels).sum())} mistakes in {len(items)} pictures"
-    return sheet([items[int(i)].photo.pixels for i in wrong], captions, columns=8, cell=(160, 200), title=title)
+    wrong = wrong[np.argsort(-shares[wrong, taken[wrong]], kind="stable")]
+    names = recipe.classes
+    return [(items[i], names[labels[i]], names[taken[i]], float(shares[i, taken[i]])) for i in wrong.tolist()]
 
 
 def _confusion(recipe: Any, items: Sequence[Item], figures: Mapping[str, float]) -> np.ndarray:
