@@ -169,7 +169,11 @@ SYSTEMS: dict[str, System] = {
             name="embedding",
             verb="recognize",
             paper="own network; Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss. CVPR 2019",
-            presets={"default": (EMBEDDING, {}), "mobile": (EMBEDDING, {"network": "mobile", "zoom": 1.0})},
+            presets={
+                "default": (EMBEDDING, {}),
+                "mobile": (EMBEDDING, {"network": "mobile", "zoom": 1.0}),
+                "deep": (EMBEDDING, {"network": "deep", "zoom": 1.0, "dimensions": 512}),
+            },
         ),
         System(
             name="shading",

@@ -33,12 +33,14 @@ def items() -> list[Item]:
     return made
 
 
-@pytest.mark.parametrize(("preset", "count"), [("default", 2_315_040), ("mobile", 1_068_928)])
-def test_parameters(preset: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("preset", "count", "length"), [("default", 2_315_040, 256), ("mobile", 1_068_928, 256), ("deep", 24_025_600, 512)]
+)
+def test_parameters(preset: str, count: int, length: int) -> None:
     with torch.device("meta"):
         net = catalog.recipe("embedding", preset).networks()["embedding"]
         assert sum(p.numel() for p in net.parameters()) == count
-        assert net.eval()(torch.zeros(2, 3, 112, 112)).shape == (2, 256)
+        assert net.eval()(torch.zeros(2, 3, 112, 112)).shape == (2, length)
 
 
 def test_a_window_that_cannot_be_halved_four_times_is_refused() -> None:
@@ -91,7 +93,7 @@ def batch_of(recipe: Embedding, items: list[Item]) -> dict[str, torch.Tensor]:
     return {key: torch.from_numpy(np.stack([e[key] for e in examples])) for key in examples[0]}
 
 
-@pytest.mark.parametrize("network", ["pooled", "mobile"])
+@pytest.mark.parametrize("network", ["pooled", "mobile", "deep"])
 def test_every_parameter_gets_a_gradient(items: list[Item], network: str) -> None:
     recipe = dataclasses.replace(TINY.suited(items), network=network)
     run = run_of(recipe)

@@ -39,6 +39,7 @@ from visagist.recognize.aligned import five_points, window_of
 from visagist.recognize.augment import Augment
 from visagist.recognize.gradients import Gradients, histograms
 from visagist.recognize.likeness import Scale
+from visagist.recognize.residual import Deep
 
 AT_ONCE = 64  # windows in one pass of a network
 FITTED = 3200  # most photographs that the part by gradients is taken from
@@ -173,7 +174,7 @@ class Embedding(Recipe):
     needs: ClassVar[tuple[str, ...]] = ("person",)
     ships: ClassVar[tuple[str, ...]] = ("embedding", "gradients")
 
-    network: str = "pooled"  # pooled (our own) or mobile (MobileFaceNet, embed_s)
+    network: str = "pooled"  # pooled (our own), mobile (MobileFaceNet, embed_s) or deep (ResNet-18, embed_m, for graphics cards)
     window: int = 112  # side of the aligned window in pixels, a multiple of 16
     zoom: float = 0.9  # how large the face is shown in it, against the usual template
     widths: tuple[int, int, int, int] = (32, 64, 128, 256)  # pooled: channels at 1/2, 1/4, 1/8, 1/16 of the window
@@ -209,8 +210,10 @@ class Embedding(Recipe):
             net: nn.Module = Mobile(self.side, self.dimensions, self.dropout)
         elif self.network == "pooled":
             net = Pooled(self.side, self.widths, self.blocks, self.dimensions, self.dropout)
+        elif self.network == "deep":
+            net = Deep(self.side, self.dimensions, self.dropout)
         else:
-            raise ValueError(f"there is no network {self.network!r}, but pooled and mobile")
+            raise ValueError(f"there is no network {self.network!r}, but pooled, mobile and deep")
         gradients = Gradients(self.side, self.gradients)
         return {"embedding": net, "people": Margin(max(1, self.people), self.dimensions), "gradients": gradients}
 
