@@ -7,8 +7,9 @@ NAME is what the table calls it, RUN a run folder or weights file. Minutes are t
 folder: they mean something only where the training was not interrupted. Multiplications are counted in convolutions and dense
 layers of one look at one picture; a training costs about six times as many operations (multiply and add, forward and twice
 backward). With --time: milliseconds of processor time for one picture as `visagist classify` does it, one thread, in turns.
-Writes into --out: ladder.json, ladder.md, for each network its confusion matrix and its sheet of mistakes, and with --kernels the
-filters of a network's first convolution. The sheets show pictures of the data set: they are not for publication.
+Writes into --out: ladder.json, ladder.md, for each network its confusion matrix, its sheet of mistakes and a table of the worst,
+and with --kernels the filters of a network's first convolution. The sheets show pictures of the set: they are not for publication.
+With --page the last network's worst mistakes are a table there, too; --only-mistakes leaves the rest of the page as it is.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 from measuring import into_page, medians, named, one_thread  # isort: skip  first: it sets the process up
@@ -33,7 +35,7 @@ from visagist.photo.draw import sheet
 from visagist.photo.photo import Photo
 from visagist.recipe import Item
 from visagist.training.data.readers import read
-from visagist.training.evaluate import confusion_picture, measured, per_class, printed, worst_mistakes
+from visagist.training.evaluate import confusion_picture, measured, mistakes, per_class, printed, worst_mistakes
 
 
 def multiplications(net: nn.Module) -> int:
@@ -84,6 +86,14 @@ def table(rows: Mapping[str, Mapping[str, object]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def worst(found: Sequence[tuple[Item, str, str, float]], count: int = 20) -> str:
+    """The surest mistakes as Markdown, in two columns: a table may name pictures that nobody may publish."""
+    cells = [f"{item.name} | {right} | {said}, {share:.1%}" for item, right, said, share in found[:count]]
+    rows = len(cells) - len(cells) // 2
+    head = "| picture | is | it says " * 2 + "|\n" + "| --- " * 6 + "|\n"
+    return head + "".join(f"| {a} | {b} |\n" for a, b in zip_longest(cells[:rows], cells[rows:], fillvalue="| | "))
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", nargs="+", required=True)
@@ -92,6 +102,7 @@ def main() -> None:
     options.add_argument("--most", type=int, default=0, help="pictures to measure on, evenly spread; 0 for all")
     options.add_argument("--time", action="store_true", help="also measure speed")
     options.add_argument("--kernels", metavar="NAME", help="also draw the first filters of this network")
+    options.add_argument("--only-mistakes", action="store_true", help="of the page only the table of mistakes is replaced")
     options.add_argument("--page", type=Path, help="a page of docs whose table and pictures are replaced")
     o = options.parse_args()
     items = read(o.data, fold="dev", needs=("label",))
@@ -116,6 +127,8 @@ def main() -> None:
             "per_class": per_class(loaded.recipe, items, figures),
         }
         Photo.of(confusion_picture(loaded.recipe, items, figures)).save(o.out / f"{name}_confusion.png", overwrite=True)
+        table_of_mistakes = worst(mistakes(loaded.recipe, items, figures))
+        (o.out / f"{name}_mistakes.md").write_text(table_of_mistakes)
         try:
             Photo.of(worst_mistakes(loaded.recipe, items, figures)).save(o.out / f"{name}_mistakes.png", overwrite=True)
         except UsageError as error:
@@ -138,6 +151,8 @@ def main() -> None:
         Photo.of(kernels(every[o.kernels].nets["classifier"])).save(o.out / "kernels.png", overwrite=True)
         pictures["classify_kernels.png"] = o.out / "kernels.png"
     if o.page:
+        into_page(o.page, "worst mistakes", table_of_mistakes)
+    if o.page and not o.only_mistakes:
         into_page(o.page, "benchmarks/classifier.py", table(rows))
         for name, path in pictures.items():
             Photo.open(path).save(o.page.parent / "pictures" / name, overwrite=True)

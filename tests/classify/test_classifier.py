@@ -16,6 +16,7 @@ from visagist.errors import TrainingError
 from visagist.photo.photo import Photo
 from visagist.recipe import Item, Run, Stage, Tools
 from visagist.training import metrics
+from visagist.training.evaluate import mistakes
 from visagist.training.metrics import classes, confusion
 from visagist.training.metrics.classes import share_interval
 
@@ -152,3 +153,19 @@ def test_measuring_counts_what_is_right() -> None:
     with torch.no_grad():
         found = recipe.measure({"classifier": Brightness()}, items, Tools(metrics))
     assert found["accuracy"] == 0.8 and found["n"] == 5
+
+
+def test_mistakes_are_listed_the_surest_first() -> None:
+    recipe = Classifier(classes=("dark", "light"))
+    items = [
+        Item(f"{level}.png", lambda level=level: Photo.of(np.full((32, 32, 3), level, np.uint8)), facts={"class": "dark"})
+        for level in (10, 140, 250)
+    ]
+    with torch.no_grad():
+        figures = recipe.measure({"classifier": Brightness()}, items, Tools(metrics))
+    found = mistakes(recipe, items, figures)
+    assert [(item.name, right, said) for item, right, said, _ in found] == [
+        ("250.png", "dark", "light"),
+        ("140.png", "dark", "light"),
+    ]
+    assert 0.5 < found[1][3] < found[0][3] < 1
