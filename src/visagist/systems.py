@@ -52,7 +52,7 @@ class System:
 PAINTINGS = ("starry-night", "the-scream", "shipwreck", "woman-with-hat")  # their pictures, and networks that paint like them
 # Style transfer as the program style-transfer (fzliu, 2015) does it.
 PROGRAM = {"iterations": 512, "guard": 0.0, "style_scale": 1.2, "gram": "seed", "balance": False, "method": "scipy"}
-PROGRAM = {**PROGRAM, "memory": 8, "coarsest": 0, "detail": 0.0, "palette": 0.0, "smooth": 0.0, "ratio": 1e4}
+PROGRAM = {**PROGRAM, "memory": 8, "coarsest": 0, "capped": False, "detail": 0.0, "palette": 0.0, "smooth": 0.0, "ratio": 1e4}
 BROUGHT = ("vgg19", "vgg16", "googlenet", "caffenet", "squeezenet1_1")  # feature networks whose weights a user brings
 HEAD = {"vertices": 11248, "identities": 32, "expressions": 16}  # with ears, scalp and neck: rendered people are made of it
 EMBEDDING = "visagist.recognize.embedding:Embedding"

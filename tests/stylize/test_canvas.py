@@ -38,6 +38,15 @@ def test_sizes(size: tuple[int, int], long: int, wanted: tuple[int, int]) -> Non
     assert canvas.fitted(size, long) == wanted
 
 
+@pytest.mark.parametrize(
+    ("size", "long", "wanted"),
+    [((768, 1024), 512, (384, 512)), ((100, 2000), 512, (224, 4480)), ((50, 100), 128, (224, 448))],
+)
+def test_sizes_of_the_program(size: tuple[int, int], long: int, wanted: tuple[int, int]) -> None:
+    """max(length / long side, 224 / short side), however many pixels that makes."""
+    assert canvas.fitted(size, long, capped=False) == wanted
+
+
 @given(st.integers(1, 30000), st.integers(1, 30000), st.integers(16, 4000), st.sampled_from([1, 16, 32]))
 @settings(max_examples=200, deadline=None)
 def test_sizes_stay_within_reason(height: int, width: int, long: int, least: int) -> None:

@@ -322,5 +322,10 @@ def test_faces_keep_the_photo_in_the_paintings_colours(painter: dict[str, torch.
     middle = (slice(28, 36), slice(28, 36))
     assert np.abs(kept - toned)[middle].mean() < 0.3 * np.abs(plain - toned)[middle].mean()
     assert (kept == plain)[:8].all()
-    with pytest.raises(UsageError, match="guard is 2"):
-        TINY.stylize(painter, photo, guard=2.0)
+
+
+@pytest.mark.parametrize("wrong", [{"guard": 2.0}, {"guard": math.nan}, {"colour": "purple"}, {"colour": "match"}, {"size": -5}])
+def test_settings_that_make_no_sense(painter: dict[str, torch.nn.Module], wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(UsageError, match=f"{name} is"):
+        TINY.stylize(painter, Photo.of(np.zeros((20, 20, 3), np.uint8)), **wrong)

@@ -16,6 +16,7 @@ from visagist import catalog
 from visagist.errors import PhotoError, TrainingError, UsageError
 from visagist.photo.face import Face
 from visagist.photo.photo import Photo
+from visagist.stylize import descent
 from visagist.stylize.canvas import LUMA
 from visagist.stylize.features import Features
 from visagist.stylize.gatys import Gatys, Progress
@@ -137,6 +138,8 @@ def test_sizes_and_iterations() -> None:
     seed: Any = catalog.recipe("gatys", "seed")
     assert seed.scales(512) == [(512, 512, 1e4)]
     assert (seed.method, seed.gram, seed.balance, seed.memory, seed.style_scale) == ("scipy", "seed", False, 8, 1.2)
+    assert not seed.capped and not demo.capped and Gatys().capped
+    assert seed.style_size((100, 1000), 512) == (269, 2688)  # 1.2 times 224 and 2,240
     assert (seed.palette, seed.smooth, seed.detail) == (demo.palette, demo.smooth, demo.detail) == (0, 0, 0)
 
 
@@ -173,7 +176,8 @@ def test_the_palette_is_the_styles() -> None:
 
 
 def test_smoothness_counts_the_same_at_every_size() -> None:
-    terms = {size: told(size=size, coarsest=0, iterations=1, smooth=1.0, ratio=0.0)[0].terms["smooth"] for size in (48, 96)}
+    noise = {"init": "noise", "spectrum": 0.0, "coarsest": 0, "iterations": 1, "smooth": 1.0, "ratio": 0.0}
+    terms = {size: told(size=size, **noise)[0].terms["smooth"] for size in (48, 96)}
     assert terms[96] == pytest.approx(terms[48], rel=0.6)  # a sum over positions would be four times as large
 
 
@@ -246,7 +250,7 @@ def test_an_interrupt_before_anything_is_painted_goes_on_to_the_caller(monkeypat
         raise KeyboardInterrupt
 
     heard: list[Progress] = []
-    monkeypatch.setattr("visagist.stylize.descent.projected", interrupted)
+    monkeypatch.setattr(descent, "projected", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(more={"progress": heard.append})
     assert heard == []
@@ -292,6 +296,24 @@ def test_a_photo_in_its_own_style_stays_as_it_is() -> None:
     out = run(photo, [photo.pixels], coarsest=0)
     wanted = run(photo, ratio=0.0, iterations=1, coarsest=0)
     assert np.abs(out.astype(int) - wanted).max() <= 1
+
+
+def test_the_photos_own_edges_are_free_of_the_smoothness() -> None:
+    photo = Photo.of(np.ascontiguousarray(CAT.pixels[:240, :240]))
+    heard: list[Progress] = []
+    wanted = run(photo, ratio=0.0, iterations=1, coarsest=0)
+    for coarsest in (0, 32):
+        out = run(photo, [photo.pixels], coarsest=coarsest, palette=1.0, smooth=200.0, more={"progress": heard.append})
+        assert np.abs(out.astype(int) - wanted).max() <= 1
+    assert all(p.terms["smooth"] < 1e-3 for p in heard)
+
+
+def test_a_panorama_grows_beyond_the_size_with_the_programs_rule_only() -> None:
+    photo = Photo.of(np.ascontiguousarray(CAT.pixels[100:120]))
+    wide = run(photo, iterations=1, coarsest=0)
+    program = run(photo, iterations=1, coarsest=0, capped=False)
+    assert wide.shape[0] * wide.shape[1] <= 64**2 + 320
+    assert program.shape == (224, 3584, 3)
 
 
 def test_size_zero_is_the_photos_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -113,14 +114,23 @@ def test_roughness_of_a_ramp() -> None:
     assert gradient[0, 0, 0].tolist() == [-1, 0, 0, 0, 1]
 
 
+def test_roughness_is_free_where_the_photo_has_it() -> None:
+    ramp = torch.arange(5.0).expand(1, 3, 4, 5)
+    for x, loss in ((ramp, 0), (ramp * 0.5, 0), (-ramp, 0), (ramp * 3, 3 * 4 * 4 * 4 / 2), (ramp.roll(1, 3), 3 * 4 * 9 / 2)):
+        found, gradient = roughness(x, ramp)
+        assert float(found) == loss
+        assert (float(gradient.abs().max()) == 0) == (loss == 0)
+
+
 @pytest.mark.parametrize("balance", [False, True])
-def test_the_photo_in_its_own_style_costs_nothing(balance: bool) -> None:
+@pytest.mark.parametrize("smooth", [0.0, 200.0])
+def test_the_photo_in_its_own_style_costs_nothing(balance: bool, smooth: float) -> None:
     content = picture()
-    objective = Objective(reader(), content, [(content, 1.0)], WEIGHTS, balance=balance)
+    objective = Objective(reader(), content, [(content, 1.0)], replace(WEIGHTS, smooth=smooth), balance=balance)
     loss, gradient = objective(content)
     assert loss == 0
     assert float(gradient.abs().max()) == 0
-    assert set(objective.terms) == {"style a", "style b", "content b"}
+    assert set(objective.terms) == {"style a", "style b", "content b", *(["smooth"] if smooth else [])}
 
 
 def test_averages_do_not_feel_the_size_of_the_style_and_sums_do() -> None:
@@ -239,5 +249,9 @@ def test_tiles_cover_every_pixel_once() -> None:
 def test_more_pixels_take_more_memory() -> None:
     read = reader(dtype=torch.float32)
     assert read.memory(64, 64) * 3.9 < read.memory(128, 128)
+    named = Toy()
+    for name, block in named.blocks.items():
+        named.blocks[name] = nn.Sequential(*block, nn.Identity())  # as `prepare` leaves them where norms were folded away
+    assert reader(named, torch.float32).memory(64, 64) == read.memory(64, 64)
     half = reader(dtype=torch.bfloat16)
     assert half.memory(64, 64) < read.memory(64, 64)

@@ -4,7 +4,7 @@ Paper   sizes, the noise and its spectrum, the mixed start: the program style-tr
         Hertzmann, Shechtman: Preserving Color in Neural Artistic Style Transfer, arXiv 1606.05897 (2016).
 Input   pictures float32 [H, W, 3] in [-1, 1], RGB; faces as `Face`.
 Output  sizes (height, width), pictures, masks float32 [H, W] in 0..1.
-Differs from the program: sizes have a limit of pixels, or a panorama would grow beyond reason.
+Differs from the program: sizes have a limit of pixels, or a panorama would grow beyond reason (`capped=False` takes it away).
 Read    fitted, resized, floated, noise, recoloured, with_colours_of, face_mask, with_faces_of.
 """
 
@@ -21,20 +21,25 @@ from visagist.photo.face import Face
 SHORT = 224  # the shorter side is not made smaller than this: the side that networks of ImageNet were trained with
 FOREHEAD = 0.45  # a face's forehead reaches this much of the height from brows to chin above the brows
 KEPT = 0.8  # of the photo in a face that is kept altogether, laid over the result
+PIECE = 1 << 20  # pixels whose colours are in float64 at a time
 FEATHER = 0.05  # of the width of a face, over which its mask fades
 
 # ITU-R BT.601, full range: luminance, and chroma as JPEG has it.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def fitted(size: tuple[int, int], long: int, *, least: int = 1) -> tuple[int, int]:
+def fitted(size: tuple[int, int], long: int, *, least: int = 1, capped: bool = True) -> tuple[int, int]:
     """(height, width) to work at: the longer side `long`, yet the shorter at least 224 where that takes no more than long² pixels.
 
-    Neither side is made smaller than `least`, which is what the network needs.
+    Neither side is made smaller than `least`, which is what the network needs. Not `capped`, the rule is the program's: the shorter
+    side is at least 224, whatever `long` is and however long a panorama becomes.
     """
     height, width = size
-    scale = max(long / max(size), min(SHORT, long) / min(size))
-    scale = min(scale, long / (height * width) ** 0.5)
+    if capped:
+        scale = max(long / max(size), min(SHORT, long) / min(size))
+        scale = min(scale, long / (height * width) ** 0.5)
+    else:
+        scale = max(long / max(size), SHORT / min(size))
     return max(least, round(height * scale)), max(least, round(width * scale))
 
 
@@ -76,15 +81,28 @@ def recoloured(style: np.ndarray, content: np.ndarray) -> np.ndarray:
     """The style with mean and covariance of the content's colours (paper, section 4.1, symmetric root), clipped to [-1, 1]."""
     means, roots = [], []
     for picture in (style, content):
-        colours = picture.reshape(-1, 3).astype(np.float64)
-        mean = colours.mean(0)
-        spread = (colours - mean).T @ (colours - mean) / len(colours)
+        mean, spread = _moments(picture)
         values, vectors = np.linalg.eigh(spread + 1e-5 * np.eye(3))  # a grey picture spreads in one direction only
         means.append(mean)
         roots.append((vectors * np.sqrt(np.maximum(values, 1e-5))) @ vectors.T)
     matrix = roots[1] @ np.linalg.inv(roots[0])
-    out = (style.reshape(-1, 3) - means[0]) @ matrix.T + means[1]
-    return np.clip(out, -1, 1).astype(np.float32).reshape(style.shape)
+    colours = style.reshape(-1, 3)
+    out = np.empty((len(colours), 3), np.float32)
+    for first in range(0, len(colours), PIECE):
+        piece = (colours[first : first + PIECE] - means[0]) @ matrix.T + means[1]
+        out[first : first + PIECE] = np.clip(piece, -1, 1)
+    return out.reshape(style.shape)
+
+
+def _moments(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [3] and covariance [3, 3] of the colours of a picture, in float64, a piece at a time."""
+    colours = picture.reshape(-1, 3)
+    mean = colours.mean(0, dtype=np.float64)
+    spread = np.zeros((3, 3))
+    for first in range(0, len(colours), PIECE):
+        apart = colours[first : first + PIECE] - mean
+        spread += apart.T @ apart
+    return mean, spread / len(colours)
 
 
 def with_colours_of(content: np.ndarray, painted: np.ndarray) -> np.ndarray:

@@ -358,15 +358,20 @@ class FastStyle(Recipe):
         colour     "style", or "keep": luminance of the result, chroma of the photo
         guard      how far these faces keep the photo, 0..1: it is laid over them, in the colours asked for
         available  bytes of memory that may be used
-        PhotoError "too-large" before anything is computed when the memory will not do; it says which size would.
+        PhotoError "too-large" before anything is computed when the memory will not do; it says which size would. UsageError.
         """
-        if not 0 <= guard <= 1:
-            raise UsageError(f"guard is {guard!r}", code="usage", hint="it lies between 0 and 1")
+        for name, value, fits, hint in (
+            ("size", size, size >= 0, "give the longer side in pixels, or 0 for the photo's own"),
+            ("colour", colour, colour in ("style", "keep"), "choose style or keep; match is for the model gatys"),
+            ("guard", guard, 0 <= guard <= 1, "it lies between 0 and 1"),
+        ):
+            if not fits:
+                raise UsageError(f"{name} is {value!r}", code="usage", hint=hint)
         painter = cast("Painter", nets["painter"])
         scale = size / max(photo.size) if size else 1.0
         height, width = (max(LEAST, round(n * scale)) for n in photo.size)
-        self._check(height, width, available)
-        content = canvas.resized(photo.pixels.astype(np.float32) / 127.5 - 1, (height, width))
+        self._check((height, width), photo.size, available)
+        content = canvas.resized(canvas.floated(photo.pixels, (height, width)), (height, width))
         right, below = -width % STRIDE, -height % STRIDE
         framed = cv2.copyMakeBorder(content, 0, below, 0, right, cv2.BORDER_REFLECT_101)
         x = torch.from_numpy(framed).permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
@@ -381,14 +386,17 @@ class FastStyle(Recipe):
             painted = canvas.with_faces_of(toned, painted, canvas.face_mask(faces, (height, width), scales), guard)
         return np.clip(np.rint((painted + 1) * 127.5), 0, 255).astype(np.uint8)
 
-    def _check(self, height: int, width: int, available: float) -> None:
+    def memory_for(self, size: tuple[int, int], photo: tuple[int, int]) -> float:
+        """Bytes that a result of this size (height, width) takes, of a photo of this size."""
         a, b, _ = self.widths
-        per_pixel = 4.0 * (4 * a + 2 * b + 12)  # bytes: enlarged and bordered copies of the widest layers, the picture itself
-        needed = per_pixel * height * width
-        if needed <= available:
+        per_pixel = 4 * (6 * a + 3 * b) + 300  # copies of the widest layers in float32, the colours in float64, the pictures
+        return float(per_pixel * math.prod(size) + 12 * min(math.prod(photo), math.prod(size)))  # a larger photo shrinks as bytes
+
+    def _check(self, size: tuple[int, int], photo: tuple[int, int], available: float) -> None:
+        if (needed := self.memory_for(size, photo)) <= available:
             return
-        fits = int(max(height, width) * math.sqrt(available / needed)) // 32 * 32
-        what = f"{width}x{height} takes about {needed / 1e9:.1f} GB of memory and {available / 1e9:.1f} GB are free"
+        fits = int(max(size) * math.sqrt(available / needed)) // 32 * 32
+        what = f"{size[1]}x{size[0]} takes about {needed / 1e9:.1f} GB of memory and {available / 1e9:.1f} GB are free"
         raise PhotoError(what, code="too-large", hint=f"--size {fits} would fit" if fits else "free some")
 
 

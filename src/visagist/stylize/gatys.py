@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -40,6 +40,7 @@ CHOICES = {
     "gram": ("normalised", "seed"),
     "method": ("projected", "scipy"),
 }
+FLOATS = 36  # float32 numbers for each pixel that a run holds: pictures, masks, what an evaluation makes
 SIDE = 1024  # larger pictures are read in tiles: their features would not stay in the caches
 
 
@@ -81,8 +82,9 @@ class Gatys(Recipe):
     colour: str = "style"  # keep: luminance of the result, chroma of the photo; match: the style recoloured like the photo first
     palette: float = 1.0  # with colour "style": how far the photo takes on the style's colours before it is repainted, 0..1
     guard: float = 0.6  # how far faces keep the photo, 0..1
-    smooth: float = 200.0  # weight of squared total variation; with `balance` of its mean over positions
+    smooth: float = 200.0  # weight of squared total variation beyond the photo's own; with `balance` of its mean over positions
     style_scale: float = 1.0  # longer side of the style in parts of the result's
+    capped: bool = True  # no more than size² pixels; False: the shorter side at least 224, whatever the longer one becomes
     gram: str = "normalised"  # Gram matrices: averages over positions, or "seed": sums, whatever the style's size
     balance: bool = True  # measure every term in parts of what it is for a picture without features
     method: str = "projected"  # own L-BFGS with projection, or "scipy": L-BFGS-B
@@ -164,10 +166,11 @@ class Gatys(Recipe):
         content_layers, style_layers = self.layers(net)
         device = next(net.parameters()).device
         reader = Reader(net, {**content_layers, **style_layers}, torch.bfloat16 if half else torch.float32, device)
-        finest = canvas.fitted(photo.size, scales[-1][0], least=net.least)
-        tile = self._tile(reader, finest, available)
+        shapes = [photo.size, *(style.shape[:2] for style in styles)]
+        tile = self._tile(reader, net, shapes, scales[-1][0], available)
+        finest, *fitting = self._sizes(shapes, scales[-1][0], net.least)
         content = canvas.floated(photo.pixels, finest)
-        wanted = [canvas.floated(style, self.style_size(style.shape[:2], scales[-1][0])) for style in styles]
+        wanted = [canvas.floated(style, size) for style, size in zip(styles, fitting)]
         if self.colour != "style":
             wanted = [canvas.recoloured(style, content) for style in wanted]
         repainted = self._toned(content, wanted, shares)
@@ -194,31 +197,55 @@ class Gatys(Recipe):
 
     def style_size(self, size: tuple[int, int], long: int, least: int = 1) -> tuple[int, int]:
         """(height, width) of a style for a result whose longer side is `long`."""
-        height, width = canvas.fitted(size, long)
+        height, width = canvas.fitted(size, long, capped=self.capped)
         return max(least, round(height * self.style_scale)), max(least, round(width * self.style_scale))
 
-    def memory_for(self, reader: Reader, size: tuple[int, int], tile: int) -> float:
-        """Bytes that a picture of this size (height, width) takes, read in tiles of this side: L-BFGS's memory and one tile."""
+    def _sizes(self, shapes: Sequence[tuple[int, int]], long: int, least: int) -> list[tuple[int, int]]:
+        """(height, width) of the photo and of the styles, whose sizes are `shapes`, for a result whose longer side is `long`."""
+        photo, *styles = shapes
+        finest = canvas.fitted(photo, long, least=least, capped=self.capped)
+        return [finest, *(self.style_size(style, long, least) for style in styles)]
+
+    def memory_for(
+        self,
+        reader: Reader,
+        size: tuple[int, int],
+        tile: int,
+        *,
+        styles: Sequence[tuple[int, int]] = (),
+        content: Collection[str] = (),
+    ) -> float:
+        """Bytes that a run takes for a picture of this size (height, width), read in tiles of this side.
+
+        styles   sizes of the style pictures
+        content  the content layers, whose features are kept whole
+        """
         height, width = size
-        numbers = 3 * (2 * self.memory + 10) + 24  # of x, gradients and pairs; of content features and pictures
-        margin = 2 * reader.reach + reader.stride
-        read = reader.memory(min(height, tile + margin), min(width, tile + margin))
-        return 4.0 * numbers * height * width + read
+        if self.method == "scipy":  # a workspace of (2 m + 5) n in float64, and SciPy's own copies of x, bounds and gradient
+            solver = 8 * 3 * (3 * self.memory + 46)
+        else:  # m pairs, directions and trials; buffers that are freed and taken again leave as many between them
+            solver = 4 * 3 * (4 * self.memory + 16)
+        margin = 2 * reader.reach + 2 * reader.stride
+        read = max(reader.memory(min(h, tile + margin), min(w, tile + margin)) for h, w in (size, *styles))
+        targets = 2 * reader.kept(content, height, width)  # in pieces, then put together
+        shown = 4 * 3 * 3 * sum(h * w for h, w in styles)  # as arrays, one being brought to its size, as tensors
+        return (solver + 4 * FLOATS) * float(height * width) + read + targets + shown
 
-    def _tile(self, reader: Reader, size: tuple[int, int], available: float) -> int:
-        """The side of tiles with which the picture fits into memory."""
+    def _tile(self, reader: Reader, net: Features, shapes: Sequence[tuple[int, int]], long: int, available: float) -> int:
+        """The side of tiles with which pictures of these sizes fit into memory. PhotoError "too-large" where none does."""
+
+        def needed(length: int, tile: int) -> float:
+            size, *styles = self._sizes(shapes, length, net.least)
+            return self.memory_for(reader, size, tile, styles=styles, content=self.layers(net)[0])
+
         for tile in (SIDE, 768, 512, 384, 256):
-            if self.memory_for(reader, size, tile) <= available:
+            if needed(long, tile) <= available:
                 return tile
-        fits = next((n for n in range(max(size), 31, -32) if self._fits(reader, size, n, available)), 0)
-        needed = self.memory_for(reader, size, 256)
-        what = f"{size[1]}x{size[0]} takes about {needed / 1e9:.1f} GB of memory and {available / 1e9:.1f} GB are free"
-        raise PhotoError(
-            what, code="too-large", hint=f"--size {fits} would fit" if fits else "free some, or choose a lighter network"
-        )
-
-    def _fits(self, reader: Reader, size: tuple[int, int], long: int, available: float) -> bool:
-        return self.memory_for(reader, canvas.fitted(size, long), 256) <= available
+        (height, width), *_ = self._sizes(shapes, long, net.least)
+        fits = next((n for n in range(long, 31, -32) if needed(n, 256) <= available), 0)
+        what = f"{width}x{height} takes about {needed(long, 256) / 1e9:.1f} GB of memory and {available / 1e9:.1f} GB are free"
+        hint = "free some, or choose a lighter network" if self.style_scale <= 1 else "free some, or choose a smaller style_scale"
+        raise PhotoError(what, code="too-large", hint=f"--size {fits} would fit" if fits else hint)
 
 
 @dataclass
@@ -245,10 +272,11 @@ class _Painting:
 
     def run(self, scales: Sequence[tuple[int, int, float]]) -> np.ndarray:
         """From the coarsest size to the finest. What an interrupt leaves is brought to the finest size."""
-        self.sizes = [canvas.fitted(self.photo_size, long, least=self.net.least) for long, _, _ in scales]
+        capped = self.recipe.capped
+        self.sizes = [canvas.fitted(self.photo_size, long, least=self.net.least, capped=capped) for long, _, _ in scales]
         self.work = [count * h * w for (_, count, _), (h, w) in zip(scales, self.sizes)]
         self.began = time.monotonic()
-        self.picture = self._first(self.sizes[0], scales[0][0])
+        self.picture = self._first(self.sizes[0])
         try:
             for number, (long, count, ratio) in enumerate(scales):
                 self._optimise(number, long, count, ratio)
@@ -261,7 +289,7 @@ class _Painting:
                 self.progress(replace(self.told, stopped=True))
         return self._finished(self.picture)
 
-    def _first(self, size: tuple[int, int], long: int) -> np.ndarray:
+    def _first(self, size: tuple[int, int]) -> np.ndarray:
         """The picture that the optimisation starts from."""
         recipe = self.recipe
         if recipe.init == "noise":
@@ -291,7 +319,8 @@ class _Painting:
             self.picture = x[0].permute(1, 2, 0).cpu().numpy()
             return self._tell(number, done, count, loss, dict(objective.terms))
 
-        x = self._tensor(self._grown(size))
+        self.picture = self._grown(size)
+        x = self._tensor(self.picture)
         if recipe.method == "scipy":
             descent.with_scipy(objective, x, told, low=-1, high=1, iterations=count, memory=recipe.memory)
         else:
@@ -300,6 +329,8 @@ class _Painting:
     def _grown(self, size: tuple[int, int]) -> np.ndarray:
         """The picture at the next size, with the photo's edges and lines that the size before was too coarse for."""
         before = self.picture.shape[:2]
+        if self.told is None and before != size:  # nothing had to be painted so far: the photo in its own style
+            return self._first(size)
         grown = canvas.resized(self.picture, size)
         if before == size or self.recipe.init == "noise" or not self.recipe.detail:
             return grown

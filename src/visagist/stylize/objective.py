@@ -91,15 +91,26 @@ def style_gradient(features: Tensor, matrix: Tensor, weights: Tensor | None = No
     return onto
 
 
-def roughness(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Half the sum of squared differences of neighbouring pixels of x [1, 3, H, W], and its gradient (total variation, squared)."""
+def roughness(x: Tensor, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Half the sum of squared differences of neighbouring pixels of x [1, 3, H, W], and its gradient (total variation, squared).
+
+    allowed  a picture [1, 3, H, W]: only what a difference has beyond its difference there counts
+    """
     down, right = x[:, :, 1:] - x[:, :, :-1], x[:, :, :, 1:] - x[:, :, :, :-1]
+    if allowed is not None:
+        down = _beyond(down, allowed[:, :, 1:] - allowed[:, :, :-1])
+        right = _beyond(right, allowed[:, :, :, 1:] - allowed[:, :, :, :-1])
     gradient = torch.zeros_like(x)
     gradient[:, :, 1:] += down
     gradient[:, :, :-1] -= down
     gradient[:, :, :, 1:] += right
     gradient[:, :, :, :-1] -= right
     return (down.square().sum() + right.square().sum()) / 2, gradient
+
+
+def _beyond(differences: Tensor, allowed: Tensor) -> Tensor:
+    """What the differences have beyond the size of those that are allowed, with their sign."""
+    return differences.sign() * (differences.abs() - allowed.abs()).clamp_min(0)
 
 
 # ---- one size
@@ -132,6 +143,7 @@ class Objective:
         form: str = "normalised", balance: bool = False, tile: int = 1 << 20,
     ) -> None:  # fmt: skip
         self.reader, self.weights, self.form, self.balance = reader, weights, form, balance
+        self.content = content  # in whose edges roughness is free
         self.tiles = reader.tiles(content.shape[2], content.shape[3], tile)
         self.grams: dict[str, Tensor] = {}  # of the styles, mixed
         for picture, share in styles:
@@ -155,7 +167,7 @@ class Objective:
             pulls = partial(self._pulls, tile, matrices, losses)
             gradient[..., tile.rows, tile.columns] += reading.pull(pulls)
         if weights.smooth:
-            loss, part = roughness(x)
+            loss, part = roughness(x, self.content)
             share = weights.smooth / (x.shape[2] * x.shape[3]) if self.balance else weights.smooth
             losses["smooth"] = share * loss
             gradient.add_(part, alpha=share)
@@ -231,9 +243,8 @@ class Objective:
             for tile in self.tiles:
                 for name, features in self.reader.read(tile.of(content)).found.items():
                     kept, place = self._spans(tile, name, features)
-                    pieces[name].append(
-                        (place, features[:, :, kept[0], kept[1]] if name in self.weights.content else features[:, :0])
-                    )
+                    wanted = features[:, :, kept[0], kept[1]] if name in self.weights.content else features[:, :0]
+                    pieces[name].append((place, wanted.clone()))  # a view would hold all features of the tile
         sizes = {name: (max(p[0].stop for p, _ in some), max(p[1].stop for p, _ in some)) for name, some in pieces.items()}
         targets = {}
         for name in self.weights.content:

@@ -26,6 +26,11 @@ from visagist.stylize.features import Features
 
 Found = dict[str, Tensor]
 
+# What `Reader.memory` reckons with; tests/stylize/test_memory.py holds it against what a process grows by.
+COPIES = 4  # of the largest layer that are alive at once on the way back
+PICTURES = 12  # float32 numbers for each pixel: the picture, what enters the network, their gradients
+NORMALISING = 5  # pictures that a response normalisation holds for its way back
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -92,7 +97,7 @@ class Reader:
         self.chain = _pools_first(chain)
         for part, _ in self.chain:
             part.eval().requires_grad_(False)
-        self.strides, self.reach, self.numbers = self._measured()
+        self.strides, self.channels, self.reach, self.held, self.largest = self._measured()
 
     def read(self, x: Tensor) -> Reading:
         """x [1, 3, H, W] in [-1, 1] -> its features, of `dtype`; the way back is recorded unless gradients are switched off."""
@@ -131,27 +136,49 @@ class Reader:
         return [Tile(rows, columns, (a, b)) for rows, a in spans(height) for columns, b in spans(width)]
 
     def memory(self, height: int, width: int) -> int:
-        """Bytes that `read` and `pull` of a picture of this size take at once, about: every feature, its gradient and a copy."""
-        return round(self.numbers * height * width * torch.finfo(self.dtype).bits / 8)
+        """Bytes that `read` and `pull` of a picture of this size take at once, about.
 
-    def _measured(self) -> tuple[dict[str, int], int, float]:
-        """Stride of each layer, the farthest pixel that a deepest feature depends on, and numbers held for each pixel."""
+        Every feature is held for the way back; on that way a few copies of a layer live at a time. The picture is in float32.
+        """
+        numbers = self.held + COPIES * self.largest
+        return round(height * width * (numbers * torch.finfo(self.dtype).bits / 8 + 4 * PICTURES))
+
+    def kept(self, names: Collection[str], height: int, width: int) -> int:
+        """Bytes that the features of these layers take for a picture of this size."""
+        numbers = sum(self.channels[name] / self.strides[name] ** 2 for name in names)
+        return round(height * width * numbers * torch.finfo(self.dtype).bits / 8)
+
+    def _measured(self) -> tuple[dict[str, int], dict[str, int], int, float, float]:
+        """Stride and channels of each wanted layer; the farthest pixel that a deepest feature depends on; numbers for each pixel
+        that are held for the way back, and those of the largest layer."""
         strides: dict[str, int] = {}
-        stride, reach, numbers = 1, 0.0, 6.0
+        channels: dict[str, int] = {}
+        stride, reach, held, largest = 1, 0.0, 0.0, 0.0
         h = torch.zeros(1, 3, 256, 256, device="meta", dtype=self.dtype)
+
+        def made(inner: nn.Module, _: object, output: Tensor) -> None:
+            nonlocal held, largest
+            numbers = output.numel() / 256**2
+            largest = max(largest, numbers)
+            if isinstance(inner, nn.Sequential | nn.Identity) or (isinstance(inner, nn.ReLU) and inner.inplace):
+                return  # the same memory as what came before
+            held += numbers * (NORMALISING if isinstance(inner, nn.LocalResponseNorm) else 1)
+            if isinstance(inner, nn.MaxPool2d):
+                held += numbers * 64 / torch.finfo(self.dtype).bits  # where each maximum was, as int64
+
         for part, name in self.chain:
             for inner in part.modules():
                 if isinstance(inner, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
                     side, step = _one(inner.kernel_size), _one(inner.stride)
                     reach += (side - 1) / 2 * stride if isinstance(inner, nn.Conv2d) else (side - step) * stride
                     stride *= step
-            h = copy.deepcopy(part).to("meta")(h)
-            numbers += h.numel() / 256**2 * (3.0 if not isinstance(part, nn.ReLU) else 0.0)  # a ReLU works in place
-            if isinstance(part, nn.MaxPool2d):
-                numbers += h.numel() / 256**2 * 64 / torch.finfo(self.dtype).bits  # where each maximum was, as int64
+            blank = copy.deepcopy(part).to("meta")
+            for inner in blank.modules():
+                inner.register_forward_hook(made)
+            h = blank(h)
             if name:
-                strides[name] = stride
-        return strides, round(reach), numbers
+                strides[name], channels[name] = stride, h.shape[1]
+        return strides, channels, round(reach), held, largest
 
 
 def _one(size: int | tuple[int, ...]) -> int:
