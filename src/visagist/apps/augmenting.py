@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Item = Any  # `visagist.recipe.Item`, which the readers give
 ROOM = 2.0  # side of the square that is kept about a face, over the longer side of its points
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 SHOWN = 6  # photos on a contact sheet, and views of each, at most
 
 
@@ -215,8 +216,25 @@ def _results(work: Work, items: Sequence[tuple[Item, str]], place: Path, process
     if processes == 1:
         yield from map(_made, *given)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        yield from pool.map(_made, *given, chunksize=4)
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin) as pool:
+        before = {name: os.environ.get(name) for name in THREADS}
+        os.environ.update(dict.fromkeys(THREADS, "1"))  # the processes begin with it
+        try:
+            results = pool.map(_made, *given, chunksize=4)
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+        yield from results
+
+
+def _begin() -> None:
+    """What each of several processes does first: one thread each, because threads of several take turns on the same cores."""
+    from visagist.apps import process
+
+    process.settle()
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 def _made(work: Work, item: Item, stem: str, place: Path) -> Rows | Failure:
