@@ -1,15 +1,19 @@
 """One evaluation of style transfer's loss and gradient, VGG-19's shapes at 512 x 384: the loop that everyone copies against ours.
 
-    python benchmarks/gatys.py [--rounds 7] [--iterations 60] [--threads 2]
+    python benchmarks/gatys.py [--rounds 7] [--iterations 60] [--threads 2] [--compile]
 
 The loop: the network in float32 as PyTorch's examples build it, losses by autograd through Gram matrices, in a process as Python
 starts it ("bare") and in one with the settings of our commands ("settled"). Ours: `Objective` in bfloat16 where the processor has
 it, float32 else. Every part runs in a process of its own, in turns; medians of the clock over all rounds, and of processor time
 over threads, which other programs on the machine disturb less. Weights are random: their values do not change the time.
 
+With --compile ours once more, the network between two wanted layers compiled by torch.compile, which needs g++; what the first
+evaluation takes longer than the others is the time to compile.
+
 Then both descend from the same photo with the same L-BFGS for as many iterations, and the last pictures are measured by the plain
-loop's loss. Prints JSON: seconds, ratios, losses, the rate of the machine's matrix products in this run, and how much of it ours
-reaches (multiplications and additions of the convolutions and Gram matrices, forward and back to the picture).
+loop's loss. Prints JSON: seconds, ratios, losses, the rates of a large matrix product and a large convolution in this run, and how
+much of the higher one ours reaches (multiplications and additions of the convolutions and Gram matrices, forward and back to the
+picture).
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -111,11 +116,27 @@ def evaluations(part: str, threads: int) -> tuple[Any, Any, Callable[[Any], tupl
     cpu = torch.device("cpu")
     exact = Objective(Reader(net, VGG19.style | VGG19.content, torch.float32, cpu), content, [(style, 1.0)], weights, balance=True)
     loop = plain(net, content, style, weights, exact.factors)
-    if part != "ours":
+    if part in ("bare", "settled"):
         return loop, content, loop
     dtype = torch.bfloat16 if device.quick_bfloat16(cpu) else torch.float32
     quick = Reader(net, VGG19.style | VGG19.content, dtype, cpu)
-    return loop, content, Objective(quick, content, [(style, 1.0)], weights, balance=True)
+    objective = Objective(quick, content, [(style, 1.0)], weights, balance=True)
+    if part == "compiled":  # once the targets are read, which happens without gradients and would be compiled separately
+        quick.chain = compiled(quick.chain)
+    return loop, content, objective
+
+
+def compiled(chain: list[tuple[Any, str]]) -> list[tuple[Any, str]]:
+    """The modules of a reader, those from one wanted layer to the next compiled as one."""
+    import torch
+
+    pieces, parts = [], []
+    for part, name in chain:
+        parts.append(part)
+        if name:
+            pieces.append((torch.compile(torch.nn.Sequential(*parts), dynamic=False), name))
+            parts = []
+    return pieces
 
 
 def one_part(part: str, threads: int, repeats: int, iterations: int) -> dict[str, Any]:
@@ -137,36 +158,49 @@ def one_part(part: str, threads: int, repeats: int, iterations: int) -> dict[str
         return {
             "first": loop(x)[0], "last": loop(found)[0], "evaluations": count, "seconds": time.perf_counter() - start,
         }  # fmt: skip
-    evaluate(x)
+    start = time.perf_counter()
+    _, gradient = evaluate(x)
+    first = time.perf_counter() - start
     clock, processor = [], []
     for _ in range(repeats):
         started = time.perf_counter(), time.process_time()
         evaluate(x)
         clock.append(time.perf_counter() - started[0])
         processor.append((time.process_time() - started[1]) / threads)
-    return {"clock": clock, "processor": processor}
+    more = {}
+    if part in ("ours", "compiled"):
+        wanted = loop(x)[1].flatten().double()
+        cosine = float(wanted @ gradient.flatten().double() / (wanted.norm() * gradient.double().norm()))
+        more = {"first": [first], "cosine": [cosine]}
+    return {"clock": clock, "processor": processor, **more}
 
 
 def peaks(threads: int) -> dict[str, float]:
-    """GFLOP/s of matrix products 2048 x 2048 and of a 3x3 convolution of 256 channels, best of some."""
+    """GFLOP/s of square matrix products and of 3x3 convolutions of 256 channels, by side; the best of some."""
+    from visagist.apps import process
+
+    process.settle()
     import torch
 
     torch.set_num_threads(threads)
     rates: dict[str, float] = {}
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        a, b = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
-        x = torch.randn(1, 256, 96, 128).to(dtype).contiguous(memory_format=torch.channels_last)
+    for kind, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        works: dict[str, tuple[Callable[[], object], float]] = {}
+        for side in (2048, 4096):
+            a, b = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
+            works[f"product_{side}"] = (lambda a=a, b=b: a @ b), 2.0 * side**3
         k = torch.randn(256, 256, 3, 3).to(dtype).contiguous(memory_format=torch.channels_last)
-        for what, work, flops in (
-            ("product", lambda a=a, b=b: a @ b, 2 * 2048**3),
-            ("convolution", lambda x=x, k=k: torch.conv2d(x, k, padding=1), 2 * 256 * 256 * 9 * 96 * 128),
-        ):
+        for height, width in ((96, 128), (192, 256)):
+            x = torch.randn(1, 256, height, width).to(dtype).contiguous(memory_format=torch.channels_last)
+            works[f"convolution_{height}"] = (lambda x=x, k=k: torch.conv2d(x, k, padding=1)), 2.0 * k.numel() * height * width
+        for name, (work, flops) in works.items():
+            work()
             best = 1e9
-            for _ in range(8):
+            for _ in range(6):
                 start = time.process_time()
                 work()
                 best = min(best, (time.process_time() - start) / threads)
-            rates[f"{what}_{name}"] = round(flops / best / 1e9, 1)
+            rates[f"{name}_{kind}"] = round(flops / best / 1e9, 1)
     return rates
 
 
@@ -213,32 +247,49 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="evaluations of each part, in three turns")
     parser.add_argument("--iterations", type=int, default=60, help="of the descent; 0: none")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="also ours compiled by torch.compile")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.part == "peaks":
+        print(json.dumps(peaks(asked.threads)))
+        return
     if asked.part:
         print(json.dumps(one_part(asked.part, asked.threads, asked.rounds, asked.iterations)))
         return
-    parts = ("bare", "settled", "ours")
-    seconds: dict[str, dict[str, list[float]]] = {part: {"clock": [], "processor": []} for part in parts}
-    for _ in range(3):
+    parts = ("bare", "settled", "ours", "compiled") if asked.compile else ("bare", "settled", "ours")
+    if asked.compile and not shutil.which(os.environ.get("CXX", "g++")):
+        raise SystemExit("--compile: torch.compile needs a C++ compiler, and there is no g++")
+    seconds: dict[str, dict[str, list[float]]] = {part: {} for part in parts}
+    for turn in range(3):
         for part in parts:
-            for kind, values in child(part, asked.threads, max(1, asked.rounds // 3), 0).items():
-                seconds[part][kind] += values
+            if part == "compiled" and turn:  # once: what was compiled is kept on the disk, and would be found again
+                continue
+            rounds = asked.rounds if part == "compiled" else max(1, asked.rounds // 3)
+            for kind, values in child(part, asked.threads, rounds, 0).items():
+                seconds[part][kind] = seconds[part].get(kind, []) + values
     middle = {part: {kind: statistics.median(values) for kind, values in of.items()} for part, of in seconds.items()}
-    rates, flops = peaks(asked.threads), operations()
+    rates, flops = child("peaks", asked.threads, 1, 0), operations()
     ours = middle["ours"]["processor"]
     said: dict[str, Any] = {
         "size": list(SIZE),
         "threads": asked.threads,
         "load_average": os.getloadavg()[0],
-        "seconds": {part: {kind: round(v, 3) for kind, v in of.items()} for part, of in middle.items()},
+        "seconds": {part: {kind: round(of[kind], 4) for kind in ("clock", "processor")} for part, of in middle.items()},
         "times_as_fast_as": {p: {k: round(middle[p][k] / middle["ours"][k], 2) for k in middle[p]} for p in parts[:2]},
+        "cosine_of_gradients": round(middle["ours"]["cosine"], 5),
         "gflop": round(flops / 1e9, 1),
         "gflop_per_second": round(flops / ours / 1e9, 1),
         "rates": rates,
-        "of_the_matrix_peak": round(flops / ours / 1e9 / max(rates["product_bfloat16"], rates["product_float32"]), 3),
-        "of_the_convolution_peak": round(flops / ours / 1e9 / max(rates["convolution_bfloat16"], rates["convolution_float32"]), 3),
+        "of_the_peak": round(flops / ours / 1e9 / max(rates.values()), 3),
     }
+    if asked.compile:
+        quick = middle["compiled"]
+        said["compiled"] = {
+            "times_as_fast_as_ours": {k: round(middle["ours"][k] / quick[k], 2) for k in ("clock", "processor")},
+            "seconds_to_compile": round(quick["first"] - quick["clock"], 1),
+            "of_the_peak": round(flops / quick["processor"] / 1e9 / max(rates.values()), 3),
+            "cosine_of_gradients": round(quick["cosine"], 5),
+        }
     if asked.iterations:
         ends = {part: child(part, asked.threads, 1, asked.iterations) for part in ("settled", "ours")}
         said["descent"] = {"iterations": asked.iterations, **{("plain" if p == "settled" else p): e for p, e in ends.items()}}
