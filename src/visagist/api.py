@@ -170,11 +170,11 @@ def stylize(
     """
     photo = as_photo(photo)
     styles = list(style) if isinstance(style, Sequence) and not isinstance(style, str) else [style]
-    if model is None:
-        model = "fast-style" if len(styles) == 1 and catalog.painting(styles[0]) else "gatys"
+    model = ("fast-style" if len(styles) == 1 and catalog.painting(styles[0]) else "gatys") if model is None else model
     asked = {"size": size, "colour": colour, **settings}
     if model != "gatys":
-        return _painted_at_once(photo, styles, model, device, faces, {**asked, **({"shares": shares} if shares else {})})
+        more = {"shares": shares, "features": features if features != "perceptual" else None}
+        return _painted_at_once(photo, styles, model, device, faces, asked | {name: value for name, value in more.items() if value})
     return _optimised(photo, styles, features, device, faces, asked, {"shares": shares, "seed": seed, "progress": progress})
 
 

@@ -177,10 +177,30 @@ def test_memory_that_would_not_do_is_refused_with_the_size_that_would(here: Path
     assert "--size" in done.err
 
 
-def test_a_painter_takes_no_settings_of_gatys(here: Path) -> None:
-    done = stylize("cat.jpg", "-s", "starry-night", "--ratio", "5", quick=False)
-    assert done.code == 2
-    assert "ratio is a setting of gatys" in done.err
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--ratio", "5"), "ratio is a setting of gatys"),
+        (("--shares", "1"), "shares is a setting of gatys"),
+        (("--film", "run.gif"), "film is a setting of gatys"),
+        (("--film", "run.gif", "--model", "fast-style"), "film is a setting of gatys"),
+        (("--features", "nobody"), "features is a setting of gatys"),
+        (("--colour", "match", "--guard", "0"), "colour is 'match'"),
+        (("--preset", "seed"), "preset is a setting of gatys"),
+    ],
+)
+def test_a_painter_takes_no_settings_of_gatys(here: Path, arguments: tuple[str, ...], said: str) -> None:
+    names = set(os.listdir())
+    done = stylize("cat.jpg", "-s", "starry-night", *arguments, quick=False)
+    assert (done.code, said in done.err) == (2, True), done.err
+    assert set(os.listdir()) == names
+
+
+def test_a_start_from_noise_is_remarked_upon_with_the_bundled_network(here: Path) -> None:
+    noise = ("cat.jpg", "-s", "coffee.png", "--init", "noise", "--overwrite")
+    assert "hardly" not in stylize(*noise).err
+    done = stylize(*noise, "--size", "48", "--iterations", "1", "--guard", "0", quick=False)
+    assert (done.code, "hardly finds a picture" in done.err) == (0, True), done.err
 
 
 INTERRUPTED = """

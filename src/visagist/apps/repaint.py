@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EVERY = 5  # iterations from one line of the sidecar to the next
 FRAMES = 100  # of a film, about
+FROM_NOISE = "from noise the bundled feature network hardly finds a picture; take --init content or mixed, or other --features"
 
 
 class Watch:
@@ -55,6 +56,15 @@ class Watch:
         if self.film is not None and (int(done * FRAMES) > self._filmed or last):
             self._filmed = int(done * FRAMES)
             self.film.add(progress.picture())
+
+
+def at_once(model: str | None, styles: Sequence[str]) -> bool:
+    """Whether `api.stylize` paints in one pass, without iterations that could be filmed, when asked for this model and styles."""
+    from visagist import catalog
+
+    if model is not None:
+        return model != "gatys"
+    return len(styles) == 1 and catalog.painting(styles[0]) is not None
 
 
 def sidecar_of(out: str) -> str:

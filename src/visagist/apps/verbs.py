@@ -206,6 +206,8 @@ def stylize(
         moving = None if film is None else Film(film, overwrite=options.overwrite)
         photo = _open(job, options)
         chosen = None if face == "all" else api.landmarks(photo, api.choose(api.detect(photo, device=device), face), device=device)
+        if settings.get("init") == "noise" and features == "perceptual":
+            reports[0].remarks(job.name, repaint.FROM_NOISE)
         watch, began = repaint.Watch(reports[0].tells, moving), time.monotonic()
         painted = api.stylize(
             photo, list(styles), model=model, features=features, faces=chosen, seed=seed, device=device, progress=watch, **settings
@@ -225,6 +227,8 @@ def stylize(
 
     if film is not None and len(batch.collect(options.photos)[0]) > 1:
         raise UsageError("a film shows one photo", code="usage", hint="leave --film out, or name one photo")
+    if film is not None and repaint.at_once(model, styles):
+        raise UsageError("film is a setting of gatys", code="usage", hint="leave it out, or choose the model gatys")
     more = {"sidecar": None, "seconds": None, "loss": None}
     return _through(
         options, "stylize", do, {"seconds": 7, "loss": 9, "result": 0}, cells, "painted", more=more, opened=reports.append
