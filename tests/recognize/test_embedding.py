@@ -169,6 +169,8 @@ def test_rendered_people_are_no_photographs(items: list[Item]) -> None:
     recipe = dataclasses.replace(TINY, made_up=("people",), renders=0.25)
     drawn = [recipe.compose(both, int(rng.integers(len(both))), rng) for _ in range(600)]
     assert 0.18 < np.mean([item.facts.get("set") == "people" for item in drawn]) < 0.32
+    assert recipe.split(items[:18], [*items[18:], *rendered])[1] == []  # all six are learnt from, nobody rendered is measured on
+    assert recipe.split(rendered, [*items, *rendered])[1] == items
     assert Album.of(both, ("people",)).all == [list(range(36)), list(range(36, 72))]
     assert Album.of(both).all == [list(range(72)), []]
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Item = Any  # `visagist.recipe.Item`, which the readers give
 ROOM = 2.0  # side of the square that is kept about a face, over the longer side of its points
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 SHOWN = 6  # photos on a contact sheet, and views of each, at most
 
 
@@ -217,18 +216,12 @@ def _results(work: Work, items: Sequence[tuple[Item, str]], place: Path, process
         yield from map(_made, *given)
         return
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin) as pool:
-        before = {name: os.environ.get(name) for name in THREADS}
-        os.environ.update(dict.fromkeys(THREADS, "1"))  # the processes begin with it
-        try:
-            results = pool.map(_made, *given, chunksize=4)
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
-        yield from results
+        yield from pool.map(_made, *given, chunksize=4)
 
 
 def _begin() -> None:
-    """What each of several processes does first: one thread each, because threads of several take turns on the same cores."""
+    """What each of several processes does first: one thread of OpenCV, because those of several would take turns on the same cores.
+    NumPy's stay: sums over other numbers of threads are other sums, and the result shall be the same."""
     from visagist.apps import process
 
     process.settle()

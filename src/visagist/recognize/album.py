@@ -34,10 +34,14 @@ def face_of(item: Item) -> Face | None:
     return next((face for face in item.faces if face.points is not None), None)
 
 
+def is_made_up(item: Item, sets: Sequence[str] = ()) -> bool:
+    """Whether it was made out of a photograph (`augment.py`), or is of a set of one of these names."""
+    return "shape" in item.facts or item.facts.get("set") in sets
+
+
 class Album:
     """Items by person: `labels` are the numbers of their people in the order of `names`; `people`, of photographs and of what is
-    made up, the numbers of the items of each person who has any. Made up is what was made out of photographs (`augment.py`), and
-    the sets of these names."""
+    made up (`is_made_up`), the numbers of the items of each person who has any."""
 
     def __init__(self, items: Sequence[Item], made_up: Sequence[str] = ()) -> None:
         self.items, self.made_up = items, tuple(made_up)
@@ -46,8 +50,7 @@ class Album:
         self.labels = np.searchsorted(self.names, names)
         kinds: tuple[dict[int, list[int]], ...] = ({}, {})
         for index, label in enumerate(self.labels.tolist()):
-            facts = items[index].facts
-            kinds["shape" in facts or facts.get("set") in made_up].setdefault(label, []).append(index)
+            kinds[is_made_up(items[index], made_up)].setdefault(label, []).append(index)
         self.people = [[own for _, own in sorted(kind.items())] for kind in kinds]
         self.all = [sorted(index for own in kind.values() for index in own) for kind in kinds]
 

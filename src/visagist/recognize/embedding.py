@@ -34,7 +34,7 @@ from visagist.photo.photo import Photo
 from visagist.photo.window import Window
 from visagist.recipe import Batch, Item, Networks, Recipe, Run, Scalars, Stage, Tools
 from visagist.recognize import disturb
-from visagist.recognize.album import Album, apart, clip_of, face_of, person_of
+from visagist.recognize.album import Album, apart, clip_of, face_of, is_made_up, person_of
 from visagist.recognize.aligned import five_points, window_of
 from visagist.recognize.augment import Augment
 from visagist.recognize.gradients import Gradients, histograms
@@ -262,8 +262,9 @@ class Embedding(Recipe):
         return replace(self, people=people)
 
     def split(self, items: Sequence[Item], validation: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
-        """Nobody is in both, see `apart`; without validation every tenth person is held back, where there are 20 and more."""
-        items, validation = apart(items, validation)
+        """Nobody is in both, see `apart`; nothing made up is measured on. Without validation every tenth of 20 or more people is held
+        back."""
+        items, validation = apart(items, [item for item in validation if not is_made_up(item, self.made_up)])
         learnt = {person_of(item) for item in items}
         if validation or len(learnt) < 20:
             return items, validation
