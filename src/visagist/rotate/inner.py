@@ -59,11 +59,13 @@ class Inner:
         where, depth, cosine = seen[..., :2], seen[..., 2], seen[..., 3]
         needed: np.ndarray | float = GRAZING + FADING  # what is lent has to be better than what it replaces
         if order is None:  # what both views see at the same slant is never replaced
-            needed = np.minimum(GRAZING, ALIKE * self.target.spread(self.then_facing[:, None])[..., 0] - SLACK)
+            then = self.target.spread(self.then_facing[:, None])[..., 0]
+            needed = np.minimum(GRAZING, then - (1 - ALIKE) * np.abs(then) - SLACK)  # normals within lips look away from both
         shown = np.clip(1 - (needed - cosine) / FADING, 0, 1)
         nearest = _sample(np.where(self.source.covered, self.source.depth, np.inf).astype(np.float32), where)
-        shown[~self.target.covered | (depth > nearest + DEEP * self.apart)] = 0
-        return where, cv2.morphologyEx(shown.astype(np.float32), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        shown[depth > nearest + DEEP * self.apart] = 0
+        shown[~self.target.covered] = 1  # speckles are taken away, not what is narrow between an opening and the rim
+        return where, self.target.covered * cv2.morphologyEx(shown.astype(np.float32), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
 
     @cached_property
     def _own(self) -> tuple[np.ndarray, np.ndarray]:
