@@ -14,6 +14,8 @@ import argparse
 import json
 import os
 import time
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as `augment` has it
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory

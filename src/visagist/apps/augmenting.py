@@ -60,6 +60,7 @@ def augment(
     quiet: Quiet = False,
 ) -> int:
     """Multiply pictures of people to learn from, with points that move along."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there; several threads make such small sums slower
     from visagist import catalog
     from visagist.apps.report import complain, counting
     from visagist.training.data.augmented import Folder, source_of
@@ -221,7 +222,7 @@ def _results(work: Work, items: Sequence[tuple[Item, str]], place: Path, process
 
 def _begin() -> None:
     """What each of several processes does first: one thread of OpenCV, because those of several would take turns on the same cores.
-    NumPy's stay: sums over other numbers of threads are other sums, and the result shall be the same."""
+    NumPy has one in all of them, see `augment`: sums over other numbers of threads are other sums."""
     from visagist.apps import process
 
     process.settle()

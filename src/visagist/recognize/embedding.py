@@ -262,8 +262,8 @@ class Embedding(Recipe):
         return replace(self, people=people)
 
     def split(self, items: Sequence[Item], validation: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
-        """Nobody is in both, see `apart`; nothing made up is measured on. Without validation every tenth of 20 or more people is held
-        back."""
+        """Nobody is in both, see `apart`; nothing made up is measured on. Without validation every tenth person is held back, of
+        20 and more."""
         items, validation = apart(items, [item for item in validation if not is_made_up(item, self.made_up)])
         learnt = {person_of(item) for item in items}
         if validation or len(learnt) < 20:
