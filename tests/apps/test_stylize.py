@@ -232,7 +232,7 @@ def interrupted(kind: signal.Signals, iteration: int, *photos: str) -> int:
     command = [sys.executable, "-c", INTERRUPTED, str(int(kind)), str(iteration), "stylize", *photos, "-s", "coffee.png"]
     settings = [*QUICK[:2], "--guard", "0", "--size", "160", "--iterations", "100"]
     film = ["--film", "run.gif"] if len(photos) == 1 else []
-    return subprocess.run([*command, *settings, *film], stderr=subprocess.DEVNULL, timeout=120).returncode
+    return subprocess.run([*command, *settings, *film], stderr=subprocess.DEVNULL, timeout=280).returncode
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
