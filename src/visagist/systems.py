@@ -58,7 +58,7 @@ HEAD = {"vertices": 11248, "identities": 32, "expressions": 16}  # with ears, sc
 EMBEDDING = "visagist.recognize.embedding:Embedding"
 # How the CNN of the ladder trains in the presets `schedule` and `better`.
 FASTER = {"batch": 64, "rate": 2e-3, "decay": 0.01, "falling": True, "mirror": True, "shift": 2, "average": 0.998}
-LONGER = {**FASTER, "batch": 128, "epochs": 30, "shift": 4, "smoothing": 0.1, "held": 5000}
+LONGER = {**FASTER, "batch": 128, "epochs": 45, "smoothing": 0.02, "held": 5000, "mirrored": True}
 
 SYSTEMS: dict[str, System] = {
     row.name: row

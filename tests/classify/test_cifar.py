@@ -179,7 +179,7 @@ def test_presets_of_the_cnn_train_the_same_network() -> None:
     assert {recipe.network for recipe in recipes} == {"convolutional"}  # type: ignore[attr-defined]
     seed = catalog.recipe("cifar-cnn")
     assert (seed.batch, seed.epochs, seed.rate, seed.falling, seed.mirror, seed.shift) == (32, 10, 5e-4, False, False, 0)  # type: ignore[attr-defined]
-    assert [r.epochs for r in recipes] == [10, 10, 30]  # type: ignore[attr-defined]
+    assert [r.epochs for r in recipes] == [10, 10, 45]  # type: ignore[attr-defined]
     with pytest.raises(UsageError, match="no network 'vgg'"):
         catalog.recipe("cifar-cnn", network="vgg")
 
