@@ -204,10 +204,11 @@ def test_a_start_from_noise_is_remarked_upon_with_the_bundled_network(here: Path
 
 
 INTERRUPTED = """
-import os, sys
+import os, signal, sys
 from visagist.apps.cli import main
 from visagist.stylize import descent
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
 projected, told = descent.projected, []
 
 def interrupted(objective, x, tell, **settings):

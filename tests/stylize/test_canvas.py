@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -138,3 +139,23 @@ def test_a_face_with_points_reaches_from_chin_to_forehead() -> None:
     assert mask[25, 60] == pytest.approx(1, abs=0.05)  # forehead
     assert mask[5, 60] < 1e-3
     assert mask[100, 60] < 1e-3
+
+
+def test_tempered_keeps_strokes_and_gives_light_and_shade_back() -> None:
+    y, x = np.mgrid[:120, :160].astype(np.float32)
+    toned = np.repeat((0.4 * np.sin(y / 30) * np.cos(x / 40))[..., None], 3, axis=2)
+    strokes = 0.1 * np.sin(2.5 * x + y)[..., None]
+    made = canvas.tempered(np.clip(1.8 * toned + strokes, -1, 1), toned)
+    slow = cv2.GaussianBlur(made, (0, 0), 6)
+    assert np.abs(slow - cv2.GaussianBlur(toned, (0, 0), 6)).mean() < 0.06  # a contrast too high by 0.13 on average
+    assert np.corrcoef((made - slow).ravel(), np.repeat(strokes, 3, axis=2).ravel())[0, 1] > 0.9
+    assert np.abs(canvas.tempered(toned, toned) - toned).max() < 1e-6
+
+
+def test_what_burnt_out_comes_back() -> None:
+    toned = np.random.default_rng(0).uniform(-0.3, 0.6, (60, 80, 3)).astype(np.float32)
+    burnt = np.ones_like(toned)
+    made = canvas.tempered(burnt, toned)
+    assert np.corrcoef(made.ravel(), toned.ravel())[0, 1] > 0.9
+    orange = np.broadcast_to(np.float32([1, 0.2, -1]), (60, 80, 3))
+    assert np.abs(canvas.tempered(orange, orange * 0.9) - orange * 0.9).max() < 0.1  # a saturated colour is none

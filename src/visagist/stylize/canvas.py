@@ -5,7 +5,7 @@ Paper   sizes, the noise and its spectrum, the mixed start: the program style-tr
 Input   pictures float32 [H, W, 3] in [-1, 1], RGB; faces as `Face`.
 Output  sizes (height, width), pictures, masks float32 [H, W] in 0..1.
 Differs from the program: sizes have a limit of pixels, or a panorama would grow beyond reason (`capped=False` takes it away).
-Read    fitted, resized, floated, noise, recoloured, with_colours_of, face_mask, with_faces_of.
+Read    fitted, resized, floated, noise, recoloured, tempered, with_colours_of, face_mask, with_faces_of.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ FOREHEAD = 0.45  # a face's forehead reaches this much of the height from brows 
 KEPT = 0.8  # of the photo in a face that is kept altogether, laid over the result
 PIECE = 1 << 20  # pixels whose colours are in float64 at a time
 FEATHER = 0.05  # of the width of a face, over which its mask fades
+SLOW = 0.02  # of the longer side: what changes over more than this is light and shade, what changes over less is strokes
 
 # ITU-R BT.601, full range: luminance, and chroma as JPEG has it.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -103,6 +104,19 @@ def _moments(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         apart = colours[first : first + PIECE] - mean
         spread += apart.T @ apart
     return mean, spread / len(colours)
+
+
+def tempered(painted: np.ndarray, toned: np.ndarray) -> np.ndarray:
+    """The strokes of `painted` over the light and shade of `toned`, float32 [h, w, 3] in [-1, 1].
+
+    A painter trained on few photographs drives contrast too far: light places burn out, dark ones run together, and what was there
+    is gone. Such places take back most of `toned`; then all that changes over more than SLOW of the longer side does.
+    """
+    burnt = np.maximum(painted.min(2), -painted.max(2))[..., None]  # towards white or black, which saturated colours are not
+    painted = painted + 0.8 * np.clip((burnt - 0.65) / 0.3, 0, 1) * (toned - painted)
+    slow = cv2.GaussianBlur(toned - painted, (0, 0), SLOW * max(painted.shape[:2]), borderType=cv2.BORDER_REFLECT_101)
+    tempered: np.ndarray = np.clip(painted + 0.85 * slow, -1, 1)
+    return tempered
 
 
 def with_colours_of(content: np.ndarray, painted: np.ndarray) -> np.ndarray:

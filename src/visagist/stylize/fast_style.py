@@ -379,6 +379,7 @@ class FastStyle(Recipe):
             y[0].clamp(-1, 1).permute(1, 2, 0)[:height, :width].cpu().numpy()
             for y in (painter(x), painter.palette(x.to(painter.palette.mean.device)))
         )
+        painted = canvas.tempered(painted, toned)
         if colour == "keep":
             painted, toned = canvas.with_colours_of(content, painted), content
         if faces and guard:
