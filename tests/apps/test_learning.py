@@ -137,7 +137,8 @@ def test_evaluate_prints_intervals_and_draws_the_curve(here: Path, run: Run, mon
         return tools.metrics.points(truth + np.arange(len(items))[:, None, None], truth)
 
     recipe = SimpleNamespace(needs=(), borrows=(), looks_at=(), measure=measure)
-    loaded = SimpleNamespace(system=catalog.SYSTEMS["landmarks68"], recipe=recipe, nets={})
+    card = SimpleNamespace(trained_on=())
+    loaded = SimpleNamespace(system=catalog.SYSTEMS["landmarks68"], recipe=recipe, nets={}, card=card)
     monkeypatch.setattr(catalog, "load", lambda *a, **k: loaded)
     monkeypatch.setattr(readers, "read", lambda *a, **k: made_up.items(6))
     done = run("evaluate", "landmarks68", "--data", "set", "--curve", "errors.png", "--quiet")

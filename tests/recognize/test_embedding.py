@@ -47,7 +47,7 @@ def test_a_window_that_cannot_be_halved_four_times_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of 16"):
         Embedding(window=100).networks()
     with pytest.raises(ValueError, match="no network"):
-        Embedding(network="deep").networks()
+        Embedding(network="deeper").networks()
 
 
 def test_the_margin_in_closed_form() -> None:

@@ -367,8 +367,7 @@ class FastStyle(Recipe):
         ):
             if not fits:
                 raise UsageError(f"{name} is {value!r}", code="usage", hint=hint)
-        painter = cast("Painter", nets["painter"])
-        scale = size / max(photo.size) if size else 1.0
+        painter, scale = cast("Painter", nets["painter"]), size / max(photo.size) if size else 1.0
         height, width = (max(LEAST, round(n * scale)) for n in photo.size)
         self._check((height, width), photo.size, available)
         content = canvas.resized(canvas.floated(photo.pixels, (height, width)), (height, width))
