@@ -169,6 +169,17 @@ def test_what_is_refused(here: Path, arguments: tuple[str, ...], code: int, said
     assert set(os.listdir()) == names
 
 
+@pytest.mark.parametrize("film", ["cat.webp", "style.webp", "out.webp"])
+def test_a_film_replaces_no_photo_no_style_and_no_result(here: Path, film: str) -> None:
+    for name in ("cat.webp", "style.webp"):
+        Photo.open("cat.jpg").save(name)
+    before = Path("cat.webp").read_bytes()
+    done = stylize("cat.webp", "-s", "style.webp", "-o", "out.webp", "--film", film, "--overwrite")
+    assert (done.code, "--film would" in done.err) == (2, True), done.err
+    assert Path("cat.webp").read_bytes() == before
+    assert not Path("out.webp").exists()
+
+
 def test_memory_that_would_not_do_is_refused_with_the_size_that_would(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog.Loaded, "available", 1e9)
     done = stylize("cat.jpg", "-s", "coffee.png", *QUICK[:2], "--size", "9000", "--guard", "0", quick=False)

@@ -194,7 +194,7 @@ def stylize(
     settings  of the run, those that were given: size, colour, shares, preset and fields of `stylize.gatys.Gatys`
     """
     from visagist import api
-    from visagist.apps import repaint
+    from visagist.apps import beside, repaint
     from visagist.photo.film import Film
 
     reports: list[Report] = []
@@ -229,10 +229,13 @@ def stylize(
         raise UsageError("a film shows one photo", code="usage", hint="leave --film out, or name one photo")
     if film is not None and repaint.at_once(model, styles):
         raise UsageError("film is a setting of gatys", code="usage", hint="leave it out, or choose the model gatys")
+
+    def planned(jobs: Sequence[Job]) -> None:
+        beside.guard(jobs, {} if film is None else {"film": [film]}, read=[*styles])
+
     more = {"sidecar": None, "seconds": None, "loss": None}
-    return _through(
-        options, "stylize", do, {"seconds": 7, "loss": 9, "result": 0}, cells, "painted", more=more, opened=reports.append
-    )
+    columns = {"seconds": 7, "loss": 9, "result": 0}
+    return _through(options, "stylize", do, columns, cells, "painted", more=more, opened=reports.append, planned=planned)
 
 
 def _through(
