@@ -32,7 +32,7 @@ EDGE = 0.35  # and less across an edge: a step of the three colours together by 
 INNER = 0.15  # so far from its outline, in model units, the face is not sure to be the face: what is there is told from within
 GAIN = (0.08, 3.0)  # how much darker and brighter linear light becomes at most
 DARKEST = 0.1  # least shade, in parts of the face's median
-DIM = 0.3  # least old shade for a new lamp
+DIM = 0.3  # least old shade for a new lamp, in parts of the face's median
 SLOW, UNEXPLAINED = 1.5, 2.5  # model units over which brightness is averaged; by how much it may differ from what light explains
 SOFT = 0.25  # model units: a lamp is no point, so its light changes over some distance
 SHOULDER = 0.75  # linear light that becomes brighter than this is bent, so that bright skin does not burn out
@@ -156,9 +156,9 @@ class Relief:
         factor goes smoothly back to 1 (a harmonic map: the same as blending by Poisson's equation in the logarithm).
         """
         old, new = np.maximum(self._shade() * self._unexplained(pixels), 1e-3), lamp(self.normals, azimuth, elevation)
-        least = DARKEST * float(np.median(old[self.mask]))
+        usual = float(np.median(old[self.mask]))
         new *= old[self.mask].mean() / new[self.mask].mean()
-        gain = np.log(np.maximum(new, least) / np.maximum(old, DIM / DARKEST * least))
+        gain = np.log(np.maximum(new, DARKEST * usual) / np.maximum(old, DIM * usual))
         return self._brightened(pixels, strength * cv2.GaussianBlur(_bounded(gain), (0, 0), SOFT * self.unit))
 
     def _unexplained(self, pixels: np.ndarray) -> np.ndarray:
