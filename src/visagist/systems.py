@@ -172,6 +172,7 @@ SYSTEMS: dict[str, System] = {
             presets={
                 "default": (EMBEDDING, {}),
                 "mobile": (EMBEDDING, {"network": "mobile", "zoom": 1.0}),
+                "light-cnn": (EMBEDDING, {"network": "light-cnn", "window": 128, "zoom": 1.0, "dropout": 0.7, "rate": 0.01}),
                 "deep": (EMBEDDING, {"network": "deep", "zoom": 1.0, "dimensions": 512}),
             },
         ),

@@ -34,13 +34,21 @@ def items() -> list[Item]:
 
 
 @pytest.mark.parametrize(
-    ("preset", "count", "length"), [("default", 2_315_040, 256), ("mobile", 1_068_928, 256), ("deep", 24_025_600, 512)]
+    ("preset", "count", "length", "side"),
+    [
+        ("default", 2_315_040, 256, 112),
+        ("mobile", 1_068_928, 256, 112),
+        ("light-cnn", 5_480_864, 256, 128),
+        ("deep", 24_025_600, 512, 112),
+    ],
 )
-def test_parameters(preset: str, count: int, length: int) -> None:
+def test_parameters(preset: str, count: int, length: int, side: int) -> None:
     with torch.device("meta"):
-        net = catalog.recipe("embedding", preset).networks()["embedding"]
+        recipe = catalog.recipe("embedding", preset)
+        net = recipe.networks()["embedding"]
         assert sum(p.numel() for p in net.parameters()) == count
-        assert net.eval()(torch.zeros(2, 3, 112, 112)).shape == (2, length)
+        assert isinstance(recipe, Embedding) and recipe.side == side
+        assert net.eval()(torch.zeros(2, 3, side, side)).shape == (2, length)
 
 
 def test_a_window_that_cannot_be_halved_four_times_is_refused() -> None:
@@ -93,7 +101,7 @@ def batch_of(recipe: Embedding, items: list[Item]) -> dict[str, torch.Tensor]:
     return {key: torch.from_numpy(np.stack([e[key] for e in examples])) for key in examples[0]}
 
 
-@pytest.mark.parametrize("network", ["pooled", "mobile", "deep"])
+@pytest.mark.parametrize("network", ["pooled", "mobile", "light-cnn", "deep"])
 def test_every_parameter_gets_a_gradient(items: list[Item], network: str) -> None:
     recipe = dataclasses.replace(TINY.suited(items), network=network)
     run = run_of(recipe)
@@ -221,8 +229,9 @@ def test_the_finder_decides_and_labels_help_out(items: list[Item]) -> None:
     assert seen["auc"] == own["auc"]
 
 
-def test_it_learns_a_batch_by_heart(items: list[Item]) -> None:
-    recipe = dataclasses.replace(TINY.suited(items), plain=1.0)
+@pytest.mark.parametrize(("network", "rate"), [("pooled", 0.05), ("light-cnn", 0.01)])
+def test_it_learns_a_batch_by_heart(items: list[Item], network: str, rate: float) -> None:
+    recipe = dataclasses.replace(TINY.suited(items), plain=1.0, network=network, rate=rate)
     run, batch = run_of(recipe), batch_of(recipe, items)
     losses = [float(recipe.step(run, batch)["loss"]) for _ in range(25)]
     assert losses[-1] < 0.3 * losses[0]

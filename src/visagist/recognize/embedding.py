@@ -8,7 +8,8 @@ Output  [B, D]; of unit length once `unit` has seen it. In use another part is p
 Differs The default network is our own ("pooled"): plain residual blocks, as a processor core trains them 4 times as fast as
         depthwise convolutions. The margin begins after a fifth of the training. People with few pictures are drawn more often
         than their share. In use a face's vector is the mean of the window's and the mirrored window's.
-Read    Pooled and Mobile (networks), Margin (loss), Embedding: compose, example, step; then measure and recognize (use).
+Read    Pooled and Mobile (networks; two more: `light_cnn.py`, `residual.py`), Margin (loss), Embedding: compose, example, step;
+        then measure and recognize (use).
 
 Axes: B batch, D dimensions of the vector, P people.
 """
@@ -38,6 +39,7 @@ from visagist.recognize.album import Album, apart, clip_of, face_of, is_made_up,
 from visagist.recognize.aligned import five_points, window_of
 from visagist.recognize.augment import Augment
 from visagist.recognize.gradients import Gradients, histograms
+from visagist.recognize.light_cnn import LightCNN
 from visagist.recognize.likeness import Scale
 from visagist.recognize.residual import Deep
 
@@ -174,7 +176,7 @@ class Embedding(Recipe):
     needs: ClassVar[tuple[str, ...]] = ("person",)
     ships: ClassVar[tuple[str, ...]] = ("embedding", "gradients")
 
-    network: str = "pooled"  # pooled (our own), mobile (MobileFaceNet, embed_s) or deep (ResNet-18, embed_m, for graphics cards)
+    network: str = "pooled"  # pooled (our own), mobile (MobileFaceNet), light-cnn (Light CNN-9), deep (ResNet-18, for GPUs)
     window: int = 112  # side of the aligned window in pixels, a multiple of 16
     zoom: float = 0.9  # how large the face is shown in it, against the usual template
     widths: tuple[int, int, int, int] = (32, 64, 128, 256)  # pooled: channels at 1/2, 1/4, 1/8, 1/16 of the window
@@ -212,8 +214,10 @@ class Embedding(Recipe):
             net = Pooled(self.side, self.widths, self.blocks, self.dimensions, self.dropout)
         elif self.network == "deep":
             net = Deep(self.side, self.dimensions, self.dropout)
+        elif self.network == "light-cnn":
+            net = LightCNN(self.side, self.dimensions, self.dropout)
         else:
-            raise ValueError(f"there is no network {self.network!r}, but pooled, mobile and deep")
+            raise ValueError(f"there is no network {self.network!r}, but pooled, mobile, light-cnn and deep")
         gradients = Gradients(self.side, self.gradients)
         return {"embedding": net, "people": Margin(max(1, self.people), self.dimensions), "gradients": gradients}
 
