@@ -5,6 +5,8 @@ Heads with known shape, albedo and light are drawn, their 68 points get noise of
 
 plain    skin of one albedo, as shape from shading wants it
 skin     albedo that varies by 6 % smoothly and by 2 % from pore to pore, and lips a quarter darker
+known    the same with that albedo given, as a picture of 8 bits
+rough    the same with an albedo given that is blurred (3 pixels) and wrong by 3 %, smoothly
 camera   plain, in light from the camera: nothing may change
 
 Light comes from a random direction, its part within the picture from 0.2 to 0.5 where that from all around is 0.45 to 0.65. Shapes
@@ -40,7 +42,7 @@ from visagist.rotate.relief import Relief
 from visagist.rotate.shading import Shading
 
 SIZE, SCALE = (300, 280), 12.3  # of the pictures; pixels in a centimetre: 80 between the eyes
-KINDS = ("plain", "skin", "camera")
+KINDS = ("plain", "skin", "known", "rough", "camera")
 
 
 def main() -> None:
@@ -72,13 +74,14 @@ def main() -> None:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A picture uint8 [H, W, 3] and what is true of it."""
+    """A picture uint8 [H, W, 3] and what is true of it; known: its albedo as somebody gives it, or None."""
 
     pixels: np.ndarray
     points: np.ndarray
     depth: np.ndarray
     normals: np.ndarray
     covered: np.ndarray
+    known: np.ndarray | None = None
 
 
 def draw(model: Morphable, full: dict[str, np.ndarray] | None, seed: int, kind: str) -> Head:
@@ -95,11 +98,12 @@ def draw(model: Morphable, full: dict[str, np.ndarray] | None, seed: int, kind: 
     where, strong = rng.uniform(0, 2 * np.pi), 0.0 if kind == "camera" else rng.uniform(0.2, 0.5)
     light = np.array([rng.uniform(0.45, 0.65), strong * np.cos(where), strong * np.sin(where), rng.uniform(0.25, 0.5)])
     points = SCALE * annotated_points(model, vertices, turn) @ turn[:2].T + shift
-    bright = np.where(seen.covered, _albedo(points, kind, rng) * np.maximum(harmonics(at, 1) @ light, 0), 0.2)
+    albedo = _albedo(points, kind, rng)
+    bright = np.where(seen.covered, albedo * np.maximum(harmonics(at, 1) @ light, 0), 0.2)
     bright += 0.004 * rng.standard_normal(SIZE)
     pixels = np.repeat(np.rint(encoded(bright)).astype(np.uint8)[..., None], 3, axis=2)
     points += rng.normal(0, 0.015 * 6.5 * SCALE, points.shape)
-    return Head(pixels, points, np.where(seen.covered, -seen.depth, 0), at, seen.covered)
+    return Head(pixels, points, np.where(seen.covered, -seen.depth, 0), at, seen.covered, _given(albedo, kind, seed))
 
 
 def _shape(model: Morphable, full: dict[str, np.ndarray] | None, rng: np.random.Generator) -> np.ndarray:
@@ -119,7 +123,7 @@ def _shape(model: Morphable, full: dict[str, np.ndarray] | None, rng: np.random.
 
 def _albedo(points: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
     albedo = np.full(SIZE, 0.7)
-    if kind == "skin":
+    if kind in ("skin", "known", "rough"):
         for sigma, share in ((12.0, 0.06), (1.2, 0.02)):
             spots = cv2.GaussianBlur(rng.standard_normal(SIZE), (0, 0), sigma)
             albedo *= 1 + share * spots / spots.std()
@@ -129,11 +133,21 @@ def _albedo(points: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarr
     return albedo
 
 
+def _given(albedo: np.ndarray, kind: str, seed: int) -> np.ndarray | None:
+    """What somebody who gives the albedo gives, sRGB uint8 [H, W, 3]."""
+    if kind not in ("known", "rough"):
+        return None
+    if kind == "rough":
+        wrong = cv2.GaussianBlur(np.random.default_rng(1000 + seed).standard_normal(SIZE), (0, 0), 12.0)
+        albedo = cv2.GaussianBlur(albedo, (0, 0), 3.0) * (1 + 0.03 * wrong / wrong.std())
+    return np.repeat(np.rint(encoded(albedo)).astype(np.uint8)[..., None], 3, axis=2)
+
+
 def measured(model: Morphable, head: Head, recipe: Shading) -> tuple[list[float], list[np.ndarray]]:
     """Figures of one head, in the order of `summary`, and its four pictures."""
     found = fit(model, head.points)
     began = time.process_time()
-    relief = recipe.relief(model, Photo.of(head.pixels), head.points, found)
+    relief = recipe.relief(model, Photo.of(head.pixels), head.points, found, head.known)
     taken = time.process_time() - began
     true = relief.window.cut(head.normals.astype(np.float32)).astype(np.float64)
     true /= np.maximum(np.linalg.norm(true, axis=2, keepdims=True), 1e-6)

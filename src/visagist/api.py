@@ -196,12 +196,8 @@ def _optimised(
     faces = landmarks(photo, device=device) if faces is None and recipe.guard else faces or ()
     more = {"faces": faces, "half": loaded.half, "available": loaded.available, **run}
     pixels: np.ndarray = recipe.stylize(loaded.nets, photo, pictures, **more)
-    told = {
-        "features": loaded.system.name,
-        "style": _names(styles),
-        **settings,
-        **({"seed": run["seed"]} if recipe.init == "noise" else {}),
-    }
+    seed = {"seed": run["seed"]} if recipe.init == "noise" else {}
+    told = {"features": loaded.system.name, "style": _names(styles), **settings, **seed}
     return photo.edited(pixels, Step("stylize", "gatys", loaded.card.sha256[:12], _scalars(told)))
 
 
@@ -291,12 +287,13 @@ def _shaded(photo: Photo, who: Settings, reliefs: Sequence[Any], background: str
     """`rotate` with the relief of each face."""
     if background != "mesh":
         raise UsageError("with shading the background moves along", code="usage", hint='leave "background" out')
-    recipe: Any = catalog.recipe("shading", **settings)
+    reliefs = reliefs or relief(photo, **who, **settings)
+    recipe: Any = catalog.recipe("shading")
     loaded = catalog.load("morphable", who["device"])
-    faces = _pointed(photo, **who)
     with loaded.inference():
-        pixels: np.ndarray = recipe.rotate(loaded.nets, photo, faces, turner=loaded.recipe, reliefs=reliefs, **asked)
-    return photo.edited(pixels, Step("rotate", "shading", loaded.card.sha256[:12], _posed({**asked, **settings})))
+        pixels: np.ndarray = recipe.rotate(loaded.nets, photo, turner=loaded.recipe, reliefs=reliefs, **asked)
+    told = {name: _names([value]) if name == "known_albedo" else value for name, value in settings.items() if value is not None}
+    return photo.edited(pixels, Step("rotate", "shading", loaded.card.sha256[:12], _posed({**asked, **told})))
 
 
 def _posed(asked: Settings) -> dict[str, str | int | float | bool | None]:
@@ -309,15 +306,18 @@ def relief(
 ) -> tuple[Any, ...]:
     """Tell depth, normals, light and albedo of faces from their shading: a `rotate.relief.Relief` for each.
 
-    settings are fields of `rotate.shading.Shading` (reference, order, smooth and so on); the rest and errors as `rotate`, and
-    FaceError "no-shading" where a face is dark, burnt out or equally bright everywhere, "too-small".
+    settings are fields of `rotate.shading.Shading` (reference, order, smooth and so on), and known_albedo, a picture as photo is
+    and of its size: how bright the skin is without light, black where nobody knows. The rest and errors as `rotate`, and FaceError
+    "no-shading" where a face is dark, burnt out or equally bright everywhere, "too-small", "no-albedo" where the known albedo is
+    black, UsageError "bad-albedo" for one of another size.
     """
-    photo = as_photo(photo)
+    photo, known = as_photo(photo), settings.pop("known_albedo", None)
     recipe: Any = catalog.recipe("shading", **settings)
+    albedo = None if known is None else as_photo(known).pixels
     loaded = catalog.load("morphable", device)
     chosen = _pointed(photo, faces, face, device)
     with loaded.inference():
-        found: tuple[Any, ...] = recipe.reliefs(loaded.nets, photo, chosen, turner=loaded.recipe)
+        found: tuple[Any, ...] = recipe.reliefs(loaded.nets, photo, chosen, turner=loaded.recipe, known=albedo)
     return found
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from visagist import api, catalog
 from visagist.apps import relighting
 from visagist.apps.cli import app
-from visagist.errors import FaceError
+from visagist.errors import FaceError, UsageError
 from visagist.photo.face import Face
 from visagist.photo.photo import Photo, Step, read_history
 
@@ -70,6 +70,20 @@ def test_references_that_are_none(here: Path, photo: Callable[..., Path], run: R
     assert done.code == 2 and "f.obj: [bad-reference]" in done.err
 
 
+def test_known_albedos_that_are_none(here: Path, photo: Callable[..., Path], run: Run) -> None:
+    photo("a.png"), photo("b.png")
+    Path("n.png").write_text("no picture")
+    for name, said in (("none.png", "there is no such file"), ("n.png", "no known albedo")):
+        done = run("rotate", "a.png", "--light", "60,0", "--known-albedo", name)
+        assert done.code == 2 and f"{name}: [bad-albedo]" in done.err and said in done.err and len(done.err.splitlines()) == 1
+    done = run("rotate", "a.png", "b.png", "--light", "60,0", "--known-albedo", "b.png")
+    assert done.code == 2 and "of one photo" in done.err
+    done = run("rotate", "a.png", "--yaw", "3", "--known-albedo", "b.png")
+    assert done.code == 2 and "for --model shading" in done.err
+    done = run("rotate", "a.png", "--albedo", "b.png", "--known-albedo", "b.png", "--overwrite")
+    assert done.code == 2 and "[in-place]" in done.err and not Path("a.rotate.png").exists()
+
+
 def test_a_photo_without_a_face_fails(here: Path, photo: Callable[..., Path], run: Run) -> None:
     photo("a.png", faces=0)
     done = run("rotate", "a.png", "--light", "60,0")
@@ -84,7 +98,7 @@ def test_one_face_of_a_group_does_not_stop_the_others(here: Path, run: Run, monk
         def as_dict(self) -> dict[str, Any]:
             return {"changed_mm": {"mean": 0.5}}
 
-    def told(recipe: Any, loaded: Any, photo: Photo, face: Face, other: Any) -> Any:
+    def told(recipe: Any, loaded: Any, photo: Photo, face: Face, given: Any) -> Any:
         return FaceError("it is too small", code="too-small") if face.box[0] < 10 else Told()
 
     monkeypatch.setattr(relighting, "_told", told)
@@ -135,3 +149,42 @@ def test_the_portrait(here: Path, astronaut: np.ndarray) -> None:
     assert 110 < nose[0] < 160 and 120 < nose[1] < 170
     lines = Path("relief.obj").read_text().splitlines()
     assert sum(line.startswith("v ") for line in lines) > 5000 and Path("relief.png").is_file()
+
+
+def test_the_portrait_with_its_albedo(here: Path, astronaut: np.ndarray) -> None:
+    """What `--albedo` writes is understood as `--known-albedo`; by the command and in Python."""
+    portrait = np.ascontiguousarray(astronaut[:300, 80:400])
+    Image.fromarray(portrait).save("a.png")
+    faces, how = api.landmarks(portrait, device="cpu"), {"apart": 45, "rounds": 1, "device": "cpu"}
+    (plain,) = api.relief(portrait, faces=faces, **how)
+    Image.fromarray(plain.albedo_of(portrait)).save("known.png")
+    command = [
+        "rotate",
+        "a.png",
+        "--light",
+        "60,20",
+        "--known-albedo",
+        "known.png",
+        "--set",
+        "apart=45",
+        "--set",
+        "rounds=1",
+        "--json",
+    ]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.stderr
+    (relief,) = json.loads(result.stdout)["reliefs"]
+    assert relief["residual"] < 0.8 * plain.residual  # pores, blush, brows' shadows are albedo
+    lit = Photo.open("a.rotate.png")
+    assert lit.history[-1].settings["known_albedo"] == "known.png"
+    again = api.rotate(portrait, light=(60, 20), faces=faces, known_albedo="known.png", **how)
+    assert np.abs(again.pixels.astype(int) - lit.pixels).mean() < 1 and again.history[-1].settings["known_albedo"] == "known.png"
+    for albedo, error, code in ((portrait[1:], UsageError, "bad-albedo"), (0 * portrait, FaceError, "no-albedo")):
+        with pytest.raises(error) as caught:
+            api.relief(portrait, faces=faces, known_albedo=albedo, **how)
+        assert caught.value.code == code
+    Image.fromarray(portrait[1:]).save("small.png")
+    Image.fromarray(0 * portrait).save("black.png")
+    for name, code, said in (("small.png", 2, "[bad-albedo] the known albedo has 320 x 299"), ("black.png", 3, "[no-albedo]")):
+        result = CliRunner().invoke(app, [*command[:5], name, "-o", f"of.{name}"])
+        assert result.exit_code == code and said in result.stderr and not Path(f"of.{name}").exists()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -30,7 +31,8 @@ QUICK = Shading(apart=45)
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A drawn photo and what is true of it: points, depth [H, W] towards the viewer in pixels, normals [H, W, 3], where it is."""
+    """A drawn photo and what is true of it: points, depth [H, W] towards the viewer in pixels, normals [H, W, 3], where it is; its
+    albedo as a picture."""
 
     pixels: np.ndarray
     points: np.ndarray
@@ -38,6 +40,7 @@ class Head:
     normals: np.ndarray
     covered: np.ndarray
     scale: float
+    albedo: np.ndarray
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +56,10 @@ def model(loaded: Any) -> Morphable:
 
 @pytest.fixture(scope="module")
 def head(model: Morphable) -> Callable[..., Head]:
-    """Draws a head: somebody, slightly turned, in a random light from one side, or from the camera."""
+    """Draws a head: somebody, slightly turned, in a random light from one side, or from the camera; blotched, or of one albedo."""
 
     @cache
-    def draw(seed: int, frontal: bool = False) -> Head:
+    def draw(seed: int, frontal: bool = False, blotched: bool = False) -> Head:
         rng = np.random.default_rng(seed)
         vertices = model.shape(rng.standard_normal(40), 0.5 * rng.standard_normal(20))
         centres = vertices[rng.integers(0, len(vertices), 14)]
@@ -77,11 +80,12 @@ def head(model: Morphable) -> Callable[..., Head]:
             light = np.array([0.5, 0.0, 0.0, 0.4])
         else:
             light = np.array([0.5, strong * np.cos(where), strong * np.sin(where), 0.4])
-        lit = np.where(seen.covered, 0.7 * np.maximum(lights.harmonics(at, 1) @ light, 0), 0.1)
-        lit = lit + 0.004 * rng.standard_normal(SIZE)
-        pixels = np.repeat(np.rint(lights.encoded(lit)).astype(np.uint8)[..., None], 3, axis=2)
-        points = points + shift + rng.normal(0, 0.015 * 6.5 * scale, (68, 2))
-        return Head(pixels, points, -seen.depth, at, seen.covered, scale)
+        noise, points = rng.standard_normal(SIZE), points + shift + rng.normal(0, 0.015 * 6.5 * scale, (68, 2))
+        spots = cv2.GaussianBlur(rng.standard_normal(SIZE), (0, 0), 7.0)
+        albedo = 0.7 * (1 + 0.08 * blotched * spots / spots.std())
+        lit = np.where(seen.covered, albedo * np.maximum(lights.harmonics(at, 1) @ light, 0), 0.1) + 0.004 * noise
+        pixels, even = (np.repeat(np.rint(lights.encoded(a)).astype(np.uint8)[..., None], 3, axis=2) for a in (lit, albedo))
+        return Head(pixels, points, -seen.depth, at, seen.covered, scale, even)
 
     return draw
 
@@ -126,6 +130,66 @@ def test_twenty_heads(model: Morphable, head: Callable[..., Head]) -> None:
     before, after, far_before, far_after = rows.T
     assert after.mean() < 0.9 * before.mean() and (after > before).sum() <= 1
     assert (far_after < 1.05 * far_before).all()
+
+
+# a known albedo
+
+
+def knowing(model: Morphable, one: Head, albedo: np.ndarray | None) -> Relief:
+    return QUICK.relief(model, Photo.of(one.pixels), one.points, fit(model, one.points), albedo)
+
+
+def test_a_known_albedo_is_not_taken_for_slopes(model: Morphable, head: Callable[..., Head]) -> None:
+    """On twenty heads: benchmarks/shading.py, kinds skin and known."""
+    for seed in (1, 3):
+        one = head(seed, blotched=True)
+        without, found = told(model, one), knowing(model, one, one.albedo)
+        (before, plain, _, far_plain), (_, better, _, far_better) = errors(one, without), errors(one, found)
+        assert better < 0.8 * plain and better < 0.7 * before and far_better < far_plain
+        assert found.residual < 0.7 * without.residual
+        true = found.window.cut(lights.linear(one.albedo[..., 0]))[found.mask]
+        assert np.corrcoef(true, found.albedo[found.mask])[0, 1] > 0.95
+
+
+def test_the_scale_of_a_known_albedo_is_not_seen(model: Morphable, head: Callable[..., Head]) -> None:
+    one = head(1, blotched=True)
+    darker = np.rint(lights.encoded(0.4 * lights.linear(one.albedo))).astype(np.uint8)
+    full, dim = (knowing(model, one, albedo) for albedo in (one.albedo, darker))
+    assert np.abs(full.light - dim.light).max() < 0.02 and np.abs(full.normals - dim.normals)[full.mask].mean() < 0.005
+
+
+def test_black_is_what_nobody_knows(model: Morphable, head: Callable[..., Head]) -> None:
+    one = head(1, blotched=True)
+    half = one.albedo.copy()
+    half[:, int(one.points[30, 0]) :] = 3  # black, as JPEG has it
+    found, nose = knowing(model, one, half), told(model, one).window.to_window(one.points)[30, 0]
+    assert found.mask[:, : int(nose) - 2].any() and not found.mask[:, int(nose) + 2 :].any()
+    assert np.isfinite(found.change).all() and found.change[:, int(nose) + 2 :].any()  # the shape goes on smoothly
+    half[:] = 3
+    half[:20, :20] = 200  # off the face
+    with pytest.raises(FaceError, match="black where the face is") as caught:
+        knowing(model, one, half)
+    assert caught.value.code == "no-albedo"
+    with pytest.raises(UsageError, match="has 170 x 189 pixels, the photo 170 x 190") as wrong:
+        knowing(model, one, one.albedo[1:])
+    assert wrong.value.code == "bad-albedo"
+
+
+def test_paint_that_is_known_is_skin_and_stays_paint(model: Morphable, head: Callable[..., Head]) -> None:
+    one = head(3)
+    cheek = cv2.circle(np.zeros(SIZE, np.float32), one.points[[2, 31]].mean(0).astype(int).tolist(), 13, 1.0, cv2.FILLED) > 0
+    share = np.where(cheek[..., None], (0.9, 0.4, 0.3), 1.0)
+    photo, albedo = (np.rint(lights.encoded(lights.linear(a) * share)).astype(np.uint8) for a in (one.pixels, one.albedo))
+    painted = Head(photo, one.points, one.depth, one.normals, one.covered, one.scale, albedo)
+    without, found = knowing(model, painted, None), knowing(model, painted, albedo)
+    inside = found.window.cut(cheek.astype(np.float32)) > 0.99
+    assert without.mask[inside].mean() < 0.1 and found.mask[inside].mean() > 0.9
+    assert errors(painted, found)[1] < errors(painted, without)[1]
+    lit, clean = found.relit(photo, 0, 0), told(model, one).relit(one.pixels, 0, 0)  # it is no shadow that a lamp takes away
+    assert np.allclose(lights.linear(lit)[cheek].mean(0) / lights.linear(clean)[cheek].mean(0), (0.9, 0.4, 0.3), rtol=0.05)
+
+
+# what tells nothing, settings
 
 
 def test_a_face_at_the_border(model: Morphable, head: Callable[..., Head]) -> None:

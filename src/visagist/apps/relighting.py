@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visagist.errors import FaceError, OutputError, UsageError
+from visagist.errors import FaceError, OutputError, PhotoError, UsageError
 
 if TYPE_CHECKING:
     from visagist.apps.batch import Job
@@ -29,6 +29,7 @@ class Asked:
     reference  fitted, mean, or an .obj file of a face
     settings   fields of `rotate.shading.Shading`
     views      whether a sheet of views or a film was asked for, which the model morphable makes
+    known      a picture of the photo's albedo
     """
 
     light: tuple[float, float] | None
@@ -36,6 +37,7 @@ class Asked:
     reference: str
     settings: Mapping[str, Any]
     views: bool = False
+    known: str | None = None
 
 
 def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: int | str, device: str) -> int:
@@ -53,6 +55,7 @@ def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: 
 
         other = readers.one(Path(asked.reference))
     recipe: Any = catalog.recipe("shading", **settings)  # what is wrong with them is said before a photo is opened
+    known = None if asked.known is None else _read(asked.known, options.max_pixels)
     reports: list[Report] = []
 
     def do(job: Job) -> dict[str, Any]:
@@ -60,11 +63,11 @@ def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: 
         photo = verbs._open(job, options)
         found = api.landmarks(photo, api.choose(api.detect(photo, device=device), face), device=device)
         loaded = catalog.load("morphable", device)
-        told = [_told(recipe, loaded, photo, one, other) for one in found]
+        told = [_told(recipe, loaded, photo, one, {"other": other, "known": known}) for one in found]
         reliefs = [one for one in told if not isinstance(one, FaceError)]
         if not reliefs:
             raise next(one for one in told if isinstance(one, FaceError))
-        more = {"light": asked.light, "reliefs": reliefs, **settings}
+        more = {"light": asked.light, "reliefs": reliefs, "known_albedo": asked.known, **settings}
         made = api.rotate(photo, faces=found, model="shading", device=device, **turning, **more)
         if "mesh" in asked.files:
             meshes.write(asked.files["mesh"], reliefs[0].mesh(photo.size), photo, options.overwrite)
@@ -90,19 +93,30 @@ def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: 
 
     def planned(jobs: Sequence[Job]) -> None:
         files = {name: meshes.files(path) if name == "mesh" else (path,) for name, path in asked.files.items()}
-        beside.guard(jobs, files, read=[asked.reference] if other is not None else [])
+        read = [asked.reference if other is not None else None, asked.known]
+        beside.guard(jobs, files, read=[path for path in read if path is not None])
 
     columns = {"relief mm": 9, "result": 0}
     more: dict[str, Any] = {"fits": [], "reliefs": []}
     return verbs._through(options, "rotate", do, columns, cells, "worked on", more=more, opened=reports.append, planned=planned)
 
 
-def _told(recipe: Any, loaded: Any, photo: Photo, face: Face, other: Any) -> Any:
+def _told(recipe: Any, loaded: Any, photo: Photo, face: Face, given: Mapping[str, Any]) -> Any:
     """The relief of a face, or the FaceError that says why there is none: one face of a group must not stop the others."""
     try:
-        return recipe.reliefs(loaded.nets, photo, [face], turner=loaded.recipe, other=other)[0]
+        return recipe.reliefs(loaded.nets, photo, [face], turner=loaded.recipe, **given)[0]
     except FaceError as error:
         return error
+
+
+def _read(path: str, max_pixels: int) -> Any:
+    """The pixels of a known albedo. UsageError "bad-albedo" for a file that is no picture."""
+    from visagist.photo.photo import Photo
+
+    try:
+        return Photo.open(path, max_pixels=max_pixels).pixels
+    except PhotoError as error:
+        raise UsageError(f"no known albedo: {error.what}", code="bad-albedo", path=path, hint=error.hint) from None
 
 
 def _fit(loaded: Any, photo: Photo, relief: Any) -> dict[str, Any]:
@@ -131,8 +145,8 @@ def _check(asked: Asked, turning: Mapping[str, Any], *, several: bool, overwrite
         raise UsageError(what, code="usage", hint="give one or the other")
     if turning and asked.reference not in ("fitted", "mean"):
         raise UsageError("heads turn with the morphable model", code="usage", hint="leave --reference out, or choose mean")
-    if several and asked.files:
-        raise UsageError("a mesh or a map shows one photo", code="usage", hint="name one photo")
+    if several and (asked.files or asked.known is not None):
+        raise UsageError("a mesh, a map or a known albedo is that of one photo", code="usage", hint="name one photo")
     for name, path in asked.files.items():
         if name == "mesh":
             meshes.check(path, overwrite)

@@ -158,6 +158,14 @@ def rotate(
     reference: Annotated[
         str, typer.Option("--reference", metavar="fitted|mean|FILE.obj", help="shading: the face that is begun with.")
     ] = "fitted",
+    known_albedo: Annotated[
+        str | None,
+        typer.Option(
+            "--known-albedo",
+            metavar="FILE",
+            help="shading: how bright the skin is without light, a picture of the photo's size, black where nobody knows.",
+        ),
+    ] = None,
     set: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", show_default=False, help="shading: any other setting, such as order=2."),
@@ -204,10 +212,11 @@ def rotate(
             raise UsageError("--skin is for --model morphable", code="usage", hint="shading uses the photo's own skin only")
         files = {name: path for name, path in {"mesh": mesh, "depth": depth, "normals": normals, **own}.items() if path is not None}
         settings = repaint.more_settings(set or [], "shading")
-        wish = relighting.Asked(cast(Any, light), files, reference, settings, views is not None or film is not None)
+        wish = relighting.Asked(cast(Any, light), files, reference, settings, views is not None or film is not None, known_albedo)
         return relighting.rotate(options, wish, given, face=face, device=device.value)
-    if light is not None or any(own.values()) or set or reference != "fitted":
-        raise UsageError("--light, --albedo, --slant, --tilt, --reference and --set are for --model shading", code="usage")
+    if light is not None or any(own.values()) or set or reference != "fitted" or known_albedo is not None:
+        what = "--light, --albedo, --slant, --tilt, --reference, --known-albedo and --set are for --model shading"
+        raise UsageError(what, code="usage")
     several = len(batch.collect(photos)[0]) > 1
     beside_it = {"film": film, "mesh": mesh, "depth": depth, "normals": normals}
     _check(given, views, beside_it, several=several, overwrite=overwrite)

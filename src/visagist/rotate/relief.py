@@ -51,6 +51,7 @@ class Relief:
     residual   mean difference in the mask between the photo and albedo times light, in sRGB levels of 0..255
     frontal    the light comes from the camera: little or nothing was changed
     rounds     how many were needed
+    known      the albedo that was known before, None where it was not
     """
 
     window: Window
@@ -65,6 +66,7 @@ class Relief:
     residual: float
     frontal: bool
     rounds: int
+    known: np.ndarray | None = None
 
     @cached_property
     def _drawn(self) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -165,6 +167,7 @@ class Relief:
         """Slow changes of brightness that normals and light do not explain, [h, w] about 1. On one face's skin they are light as
         well: a second lamp, a cast shadow, an outline that is brighter than Lambert's law has it."""
         bright = linear(self.window.cut(pixels)).astype(np.float64) @ LUMINANCE
+        bright /= 1 if self.known is None else self.known  # of any scale
         left = np.where(self.mask, bright / np.maximum(self._shade(), 0.05), 0)
         sums, counts = (blurred(a.astype(np.float64), SLOW * self.unit) for a in (left, self.mask))
         left = sums / np.maximum(counts, 1e-9)

@@ -1,7 +1,7 @@
 """Shape from shading: one photo and a face that is somebody else's give the depth of every pixel, the light and the albedo.
 
 Paper   Kemelmacher-Shlizerman, Basri: 3D Face Reconstruction from a Single Image Using a Single Reference Face Shape. PAMI 2011.
-Input   a photo, the 68 points of a face, the morphable model (or another surface with 68 points) as reference.
+Input   a photo, the 68 points of a face, the morphable model (or another surface with 68 points) as reference; albedo, if known.
 Output  Relief: depth, normals, albedo and light of the face; from it the photo in another light, turned, as a mesh.
 Differs The reference is the fitted morphable model, whose coefficients and pose are first corrected by the shading itself
         (`reference.refined`), so that what is smooth is explained by faces and only the rest pixel by pixel. See also `depth`.
@@ -22,7 +22,7 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
-from visagist.errors import TrainingError
+from visagist.errors import TrainingError, UsageError
 from visagist.head.fit import Fit
 from visagist.head.light import TERMS, encoded, estimate, harmonics
 from visagist.head.mesh import Mesh
@@ -35,7 +35,7 @@ from visagist.rotate.carry import carry
 from visagist.rotate.depth import Problem, lifted
 from visagist.rotate.reference import Reference, drawn, fitted, refined, surface, warped
 from visagist.rotate.relief import Relief
-from visagist.rotate.skin import Skin, blurred, looked_at
+from visagist.rotate.skin import ALBEDO, Skin, blurred, looked_at
 from visagist.rotate.turn import MorphableTurn
 
 REFERENCES = ("fitted", "mean")
@@ -82,25 +82,35 @@ class Shading(Recipe):
 
     # the method
 
-    def relief(self, model: Morphable, photo: Photo, points: np.ndarray, found: Fit | None = None) -> Relief:
+    def relief(
+        self, model: Morphable, photo: Photo, points: np.ndarray, found: Fit | None = None, known: np.ndarray | None = None
+    ) -> Relief:
         """What the shading of one face tells.
 
         model   the morphable model; with reference "mean" any surface with 68 points
         points  [68, 2] in pixels of the photo; found: the model's fit to them, None for the mean face warped onto them
+        known   the albedo: how bright skin is without light, sRGB uint8 [H, W, 3] of the photo's size and of any scale; where it is
+                black nobody knows, and shading says nothing there. None: skin is alike everywhere, but for darker lips
 
         FaceError "no-shading" for a face without any (flat, dark, burnt out), "too-small" for fewer than 12 pixels between the
-        eyes. In light that comes from the camera the reference stays as it is; `Relief.frontal` says so.
+        eyes, "no-albedo" where the known albedo is black; UsageError "bad-albedo" for one of another size. In light that comes from
+        the camera the reference stays as it is; `Relief.frontal` says so.
         """
         # steps 0 and 1: the window, the aligned reference, the pixels that count
         fits = self.reference == "fitted" and found is not None
+        if known is not None and known.shape != photo.pixels.shape:
+            what = f"the known albedo has {known.shape[1]} x {known.shape[0]} pixels, the photo {photo.size[1]} x {photo.size[0]}"
+            raise UsageError(what, code="bad-albedo", hint="it lies on the photo, pixel on pixel: give it the same size")
         whole = fitted(model, found) if found is not None and fits else warped(model, points)
-        skin = looked_at(photo.pixels, points, whole.placed[:, :2], whole.found.scale, self.apart)
+        skin = looked_at(photo.pixels, points, whole.placed[:, :2], whole.found.scale, self.apart, known)
         aligned = reference = whole.within(skin.window)
         face, held, lips, still = self._seen(model, reference, skin)
         mask = face & ~held & skin.lit
         skin.check(mask)
+        skin, own = skin.known(mask, SKIN)
+        mask &= skin.lit
         # step 2: the light; and with it the reference once more
-        albedo, light = self._first_light(skin, still, mask, lips)
+        albedo, light = self._first_light(skin, still, mask, lips, own)
         trust = _trust(light)
         if self.refine and fits and trust > 0.01:
             given = {"sure": self.refine / trust, "noise": self.noise, "outline": self.outline}
@@ -110,7 +120,7 @@ class Shading(Recipe):
                 reference, changed = refined(model, reference, skin.points, shade, light, mask, before=changed, **given)
                 face, held, lips, still = self._seen(model, reference, skin)
                 mask = face & ~held & skin.lit
-                albedo, light = self._first_light(skin, still, mask, lips)
+                albedo, light = self._first_light(skin, still, mask, lips, own)
         # steps 3 to 5: depth, light, albedo
         smooth = (self.smooth or _smoothing(skin.bright / albedo, mask)) / max(trust, 1e-4)
         base, at, change, rounds = albedo, still, None, 0
@@ -138,6 +148,7 @@ class Shading(Recipe):
             residual=float(np.abs(encoded(skin.bright) - encoded(albedo * self._shade(at, light)))[mask].mean()),
             frontal=trust < 1,
             rounds=rounds,
+            known=own,
         )
 
     def _seen(self, model: Morphable, reference: Reference, skin: Skin) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -145,8 +156,12 @@ class Shading(Recipe):
         seen, _, still = drawn(reference, model.triangles, skin.bright.shape)
         return *skin.parts(seen.covered), still
 
-    def _first_light(self, skin: Skin, still: np.ndarray, mask: np.ndarray, lips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The reference's albedo, with lips as dark as the photo's; the light on the reference."""
+    def _first_light(
+        self, skin: Skin, still: np.ndarray, mask: np.ndarray, lips: np.ndarray, own: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The reference's albedo, which is the known one, or even, with lips as dark as the photo's; the light on the reference."""
+        if own is not None:
+            return own, self._light(skin.bright / own, still, mask & ~lips)
         albedo = np.full(mask.shape, SKIN)
         light = self._light(skin.bright / albedo, still, mask & ~lips)
         if (lips & mask).any():
@@ -167,7 +182,7 @@ class Shading(Recipe):
         """Step 4: what light and normals leave of the brightness, smoothed over a wide neighbourhood."""
         if not self.wide:
             return base
-        left = np.clip(bright / np.maximum(base * self._shade(at, light), 0.05), 0.1 / SKIN, 1.5 / SKIN)
+        left = np.clip(bright / np.maximum(base * self._shade(at, light), 0.05), ALBEDO[0] / SKIN, ALBEDO[1] / SKIN)
         weight = mask.astype(np.float64)
         sums, counts = (blurred(a, self.wide * self.apart) for a in (left * weight, weight))
         return base * np.where(mask, sums / np.maximum(counts, 1e-9), 1)
@@ -182,26 +197,28 @@ class Shading(Recipe):
         *,
         turner: MorphableTurn,
         other: tuple[Mesh, np.ndarray] | None = None,
+        known: np.ndarray | None = None,
     ) -> tuple[Relief, ...]:
         """The relief of each face, which has its 68 points.
 
         nets, turner  networks and recipe of the system morphable
         other         another face as reference, with the vertices [68] of its points; the recipe's reference has to be "mean"
-        FaceError as `relief` and `MorphableTurn.fit_face`.
+        known         the albedo of all of them, as `relief` takes it
+        FaceError and UsageError as `relief` and `MorphableTurn.fit_face`.
         """
         model = turner.model(nets) if other is None else surface(*other)
         made = []
         for face in faces:
             found = turner.fit_face(nets, face)
             assert face.points is not None
-            made.append(self.relief(model, photo, face.points, found if other is None else None))
+            made.append(self.relief(model, photo, face.points, found if other is None else None, known))
         return tuple(made)
 
     def rotate(
         self,
         nets: Mapping[str, nn.Module],
         photo: Photo,
-        faces: Sequence[Face],
+        faces: Sequence[Face] = (),
         *,
         turner: MorphableTurn,
         reliefs: Sequence[Relief] = (),

@@ -1,13 +1,13 @@
 """What of a face's picture tells its shape: a window of fixed size, its brightness, and which pixels are lit skin.
 
-Input   a photo, the fitted face, its 68 points.
+Input   a photo, the fitted face, its 68 points; the albedo, if known.
 Output  Skin: brightness and masks in the window, x right, y down.
-Read    Skin, `looked_at`, then Skin.parts.
+Read    Skin, `looked_at`, then Skin.parts and Skin.known.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -28,8 +28,11 @@ MIDDLE = [36, 45, 54, 48]  # corners of the part that is taken to be skin: outer
 EDGE = 0.045  # so far from the outline of the reference nothing is used, in distances between the eyes
 FLAT = 0.03  # brightnesses whose 5th and 95th percentile differ by less than this part show no shading
 DARK, BRIGHT = 0.003, 0.97  # linear light beyond which a pixel says nothing
+BLACK = 10  # levels of a known albedo up to which it is black, as JPEG has it: unknown
 SPREAD = 0.06  # least spread of ln(red / green) and ln(blue / green) that skin is taken to have
 OTHER = 3.5  # so many spreads away a hue is not skin's
+LEAST = 0.05  # so many pixels have to count, in squared distances between the eyes
+ALBEDO = 0.1, 1.5  # bounds of a known albedo
 SMALLEST = 12.0  # pixels between the eyes below which a photo shows no shape
 
 
@@ -39,6 +42,7 @@ class Skin:
 
     window  photo -> window; points [68, 2] in the window; apart: window pixels between the eyes
     bright  float64 [h, w]: linear luminance; lit: bool, where it is that of skin, neither black nor burnt out
+    albedo  float64 [h, w]: what somebody knows of it, of any scale, 0 where nobody does; None where nobody knows anything
     """
 
     window: Window
@@ -46,6 +50,7 @@ class Skin:
     apart: float
     bright: np.ndarray
     lit: np.ndarray
+    albedo: np.ndarray | None = None
 
     def parts(self, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of a reference that covers these pixels: all of it but its edge; the parts that keep its shape; the lips. bool [h, w]."""
@@ -57,7 +62,7 @@ class Skin:
 
     def check(self, mask: np.ndarray) -> None:
         """FaceError "no-shading" where too few pixels count or all are alike."""
-        if mask.sum() < 0.05 * self.apart**2:
+        if mask.sum() < LEAST * self.apart**2:
             hint = "it may be too dark, burnt out, painted, or cut by the border"
             raise FaceError("too little of the face shows shading", code="no-shading", hint=hint)
         low, middle, high = np.percentile(self.bright[mask], (5, 50, 95))
@@ -65,13 +70,28 @@ class Skin:
             hint = "light from one side shows shape"
             raise FaceError("the face is equally bright everywhere, there is no shading", code="no-shading", hint=hint)
 
+    def known(self, mask: np.ndarray, usual: float) -> tuple[Skin, np.ndarray | None]:
+        """The skin whose albedo is known, and that albedo, `usual` in the median over the mask and where nobody knows it; all skin
+        and None where nothing is known. FaceError "no-albedo" where too little of the mask is."""
+        if self.albedo is None:
+            return self, None
+        lit = self.lit & (self.albedo > 0)
+        if (mask & lit).sum() < LEAST * self.apart**2:
+            hint = "it has to tell how bright skin is without light; black is what nobody knows"
+            raise FaceError("the known albedo is black where the face is", code="no-albedo", hint=hint)
+        even = np.clip(self.albedo * (usual / np.median(self.albedo[mask & lit])), *ALBEDO)
+        return replace(self, lit=lit), np.where(self.albedo > 0, even, usual)
 
-def looked_at(pixels: np.ndarray, points: np.ndarray, outline: np.ndarray, unit: float, apart: int) -> Skin:
+
+def looked_at(
+    pixels: np.ndarray, points: np.ndarray, outline: np.ndarray, unit: float, apart: int, albedo: np.ndarray | None = None
+) -> Skin:
     """The face in uint8 [H, W, 3] with these points [68, 2].
 
     outline  [N, 2]: places of the reference's vertices in the photo
     unit     photo pixels per unit of the model
     apart    window pixels between the eyes
+    albedo   the known one, sRGB uint8 [H, W, 3], black where it is not known; where it has the hue of the photo, that is skin
     FaceError "too-small".
     """
     eyes = float(np.linalg.norm(points[EYES[0]].mean(0) - points[EYES[1]].mean(0)))
@@ -83,19 +103,23 @@ def looked_at(pixels: np.ndarray, points: np.ndarray, outline: np.ndarray, unit:
     low, high = outline.min(0) - 6 / scale, outline.max(0) + 6 / scale
     width, height = np.ceil((high - low) * scale).astype(int).tolist()
     window = Window(np.array([[scale, 0, -scale * low[0]], [0, scale, -scale * low[1]]]), (height, width))
-    own = window.to_window(points)
+    placed = window.to_window(points)
     colour = linear(window.cut(pixels)).astype(np.float64)
     lit = window.cut(np.full(pixels.shape[:2], 255, np.uint8), border=(0.0,)) > 250  # within the photo
     lit &= (colour.min(2) > DARK / 3) & (colour.max(2) < BRIGHT)
-    hue = np.log(np.maximum(colour, DARK / 3))
+    hue, known = np.log(np.maximum(colour, DARK / 3)), None
+    if albedo is not None:
+        sure = window.cut(np.where(albedo.max(2) > BLACK, 255, 0).astype(np.uint8), border=(0.0,)) > 250
+        own = linear(window.cut(albedo)).astype(np.float64)
+        hue, known = hue - np.log(np.maximum(own, DARK / 3)), np.where(sure, own @ LUMINANCE, 0)
     hue = np.stack([blurred(hue[..., i] - hue[..., 1], 1.0) for i in (0, 2)], axis=2)
-    middle = hull(own[MIDDLE], lit.shape) & lit
+    middle = hull(placed[MIDDLE], lit.shape) & lit
     if middle.any():
         usual = np.median(hue[middle], axis=0)
         spread = np.maximum(1.4826 * np.median(np.abs(hue[middle] - usual), axis=0), SPREAD)
         lit &= (np.abs(hue - usual) / spread).max(2) < OTHER
     bright = colour @ LUMINANCE
-    return Skin(window, own, apart, bright, lit & (bright > DARK))
+    return Skin(window, placed, apart, bright, lit & (bright > DARK), known)
 
 
 def hull(points: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
