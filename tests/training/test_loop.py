@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from visagist.errors import WeightsError
+from visagist.errors import UsageError, WeightsError
 from visagist.recipe import Item, Recipe, Stage, Tools
 from visagist.training.loop import train
 from visagist.weights.store import read
@@ -437,3 +437,23 @@ def test_a_training_can_begin_with_weights_and_refuses_those_of_another_network(
     with pytest.raises(WeightsError) as raised:
         go(Other(), tmp_path / "other", start=tmp_path / "first")
     assert raised.value.code == "wrong-shape"
+
+
+def test_a_blend_lies_between_what_it_began_with_and_what_it_learnt(tmp_path) -> None:
+    class Summed(Toy):
+        def measure(self, nets, items, tools):
+            return {"sum": float(sum(p.sum() for p in nets["net"].parameters()))}
+
+    start = go(Toy(), tmp_path / "first")
+    more = {"start": tmp_path / "first", "validation": ITEMS}
+    learnt = go(Summed(steps=5), tmp_path / "second", **more)
+    half = go(Summed(steps=5), tmp_path / "second", blend=0.5, resume=True, **more)  # only writes what is written anew
+    assert any(not torch.equal(value, start[name]) for name, value in learnt.items())
+    for name, value in half.items():
+        assert torch.allclose(value, (start[name] + learnt[name]) / 2, atol=1e-3)  # float16 in the files
+    (row,) = json.loads((tmp_path / "second" / "weights.json").read_text())["measured"]
+    assert row["value"] == pytest.approx(sum(float(value.sum()) for value in half.values()), abs=1e-2)
+
+    for wrong in ({"blend": 0.5}, {"blend": 0.0, **more}, {"blend": 1.5, **more}):
+        with pytest.raises(UsageError, match="blend"):
+            go(Toy(), tmp_path / "third", **wrong)

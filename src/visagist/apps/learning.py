@@ -142,6 +142,9 @@ def _train(
     weights: Annotated[
         str | None, typer.Option("--weights", metavar="NAME|RUN|FILE", help="Begin with these instead of random numbers.")
     ] = None,
+    blend: Annotated[
+        float, typer.Option("--blend", min=0, max=1, help="Share of what is learnt in the result; the rest is of --weights.")
+    ] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run folder's checkpoint.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same run.")] = 0,
     device: Device = "auto",
@@ -203,6 +206,7 @@ def _train(
         precision=precision,
         resume=resume,
         start=start,
+        blend=blend,
         workers=workers,
         threads=threads,
         processes=processes,

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def train(
     precision: str = "auto",
     resume: bool = False,
     start: str | Path | None = None,
+    blend: float = 1.0,
     workers: int = 1,
     threads: int | None = None,
     processes: int = 1,
@@ -62,6 +63,9 @@ def train(
     precision      "fp32", "bf16", or "auto": bf16 where the processor computes it natively
     resume         go on from the folder's checkpoint, from the start if it has none yet
     start          weights file or run folder of the same networks to begin with, instead of random numbers
+    blend          share of what was learnt in the weights that are written, the rest is what they began with (`start`): what a
+                   network knew is kept while it learns more (Wortsman et al., Robust fine-tuning of zero-shot models. CVPR 2022,
+                   eq. 1). It changes nothing in the training: a finished run that is resumed with another blend writes others
     workers        processes that make examples, 0 for none; the result does not depend on it
     threads        threads of torch in this process, None to leave them
     processes      that share each batch on every one of `nodes` machines (started again by Lightning Fabric with the same command)
@@ -77,6 +81,8 @@ def train(
     """
     if not items:
         raise TrainingError("no item to train on", code="no-data")
+    if not 0 < blend <= 1 or (blend < 1 and start is None):
+        raise UsageError(f"a blend of {blend:g}", code="usage", hint="0 to 1; below 1 the training needs weights to begin with")
     recipe = recipe.suited(items)
     path = Path(out) / WEIGHTS
     described = _card_fields(system, recipe, command, card or {})
@@ -140,8 +146,12 @@ def train(
     if fabric.is_global_zero:
         weights = store.state(nets, recipe.ships)
         weights |= {f"{n}.{k}": t for n, state in figures.shipped.items() for k, t in state.items() if f"{n}.{k}" in weights}
+        measured = figures.measured
+        if blend < 1 and start is not None:
+            weights = _blended(weights, start, blend, {name for stage in stages if stage.step for name in stage.trains})
+            measured = _measured_anew(recipe, nets, weights, validation, tools) if validation else {}
         fields, on = described
-        store.save(path, weights, measured=_rows(recipe, figures.measured, len(validation), on), bits=recipe.bits, **fields)
+        store.save(path, weights, measured=_rows(recipe, measured, len(validation), on), bits=recipe.bits, **fields)
     fabric.barrier()
     return path
 
@@ -265,6 +275,26 @@ def _begin_with(nets: Networks, ships: Sequence[str], start: str | Path) -> None
         net.load_state_dict(
             {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
         )
+
+
+def _blended(weights: Mapping[str, Tensor], start: str | Path, share: float, learnt: Set[str]) -> dict[str, Tensor]:
+    """The tensors of the `learnt` networks as far from those of `start` towards these as `share` says."""
+    before, _ = store.read(start)
+    kept = {name for name, value in weights.items() if name.split(".")[0] not in learnt or not value.is_floating_point()}
+    old = {name: before[name].to(value) for name, value in weights.items() if name not in kept}
+    return {name: value if name in kept else torch.lerp(old[name], value, share) for name, value in weights.items()}
+
+
+def _measured_anew(
+    recipe: Recipe, nets: Networks, weights: Mapping[str, Tensor], validation: Sequence[Item], tools: Tools
+) -> dict[str, float]:
+    """The figures of the networks with these weights, which they are given."""
+    for prefix in recipe.ships or tuple(nets):
+        own = {name.removeprefix(f"{prefix}."): value for name, value in weights.items() if name.startswith(f"{prefix}.")}
+        nets[prefix].load_state_dict(own)
+        nets[prefix].eval()
+    with torch.no_grad():
+        return dict(recipe.measure(nets, validation, tools))
 
 
 def _place(nets: Networks, device: torch.device) -> None:
