@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from visagist import api, catalog
 from visagist.apps import gallery
 from visagist.photo.face import Face
-from visagist.photo.photo import Photo
+from visagist.photo.photo import Photo, Step
 from visagist.recognize.likeness import Scale
 
 Run = Callable[..., Any]
@@ -74,6 +75,13 @@ def grey(path: str, level: int, faces: int = 1) -> Path:
     return Path(path)
 
 
+def drawn(path: str) -> None:
+    """A picture with our own mark."""
+    photo = Photo.open(grey(path, 100))
+    Path(path).unlink()
+    photo.edited(photo.pixels, Step("rotate")).save(path)
+
+
 def test_two_photos(here: Path, known: Run) -> None:
     grey("a.png", 100), grey("b.png", 102), grey("c.png", 200)
     done = known("recognize", "a.png", "b.png", "--json")
@@ -125,7 +133,10 @@ def test_a_photo_without_a_face_fails_and_the_rest_is_compared(here: Path, known
     [
         (["a.png"], "one photo alone"),
         (["a.png", "b.png", "--index", "i"], "of a gallery"),
-        (["a.png", "--gallery", "nowhere"], "a folder of photos"),
+        (["a.png", "--gallery", "nowhere"], "nowhere: [empty-gallery] there is no such folder; a gallery is a folder of photos"),
+        (["a.png", "--gallery", "b.png"], "this is no folder"),
+        (["a.png", "--gallery", "drawn"], "every picture here (1) was made by visagist"),
+        (["a.png", "--gallery", "some", "--index", "faceless"], "not a folder"),
         (["a.png", "--gallery", "empty"], "empty: [empty-gallery] there is no photo in this folder"),
         (["a.png", "--gallery", "faceless"], "no photo in the gallery shows a face"),
         (["a.png", "b.png", "--far", "0.01", "--min-score", "0.2"], "give one of them"),
@@ -135,7 +146,8 @@ def test_a_photo_without_a_face_fails_and_the_rest_is_compared(here: Path, known
     ],
 )
 def test_wrong_usage(here: Path, known: Run, arguments: list[str], said: str) -> None:
-    grey("a.png", 100), grey("b.png", 100), grey("faceless/a.png", 100, faces=0), Path("empty").mkdir()
+    grey("a.png", 100), grey("b.png", 100), grey("faceless/a.png", 100, faces=0), Path("empty").mkdir(), grey("some/a.png", 9)
+    drawn("drawn/a.png")
     done = known("recognize", *arguments)
     assert done.code == 2 and said in done.err
 
@@ -272,3 +284,81 @@ def test_bad_photos_in_a_gallery_are_named_and_an_index_elsewhere(here: Path, kn
     done = known("recognize", "who.png", "--gallery", "people", "--index", "elsewhere.safetensors")
     assert done.code == 0 and "none.png: [no-face]" in done.err and "broken.png: [" in done.err
     assert Path("elsewhere.safetensors").is_file() and not Path("people", gallery.INDEX).exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        ("who.png", "in-place"),
+        ("people/bob/1.png", "in-place"),
+        ("people/../who.png", "in-place"),
+        ("link.png", "in-place"),
+        ("other.png", "exists"),
+        ("notes.txt", "exists"),
+        ("network.safetensors", "exists"),
+        ("named/who.png", "output-clash"),
+    ],
+)
+def test_the_index_replaces_no_file_that_is_none(here: Path, known: Run, place: str, code: str) -> None:
+    people(), grey("who.png", 104), grey("other.png", 7)
+    Path("notes.txt").write_text("mine"), Path("link.png").symlink_to("who.png")
+    save_file({"weight": np.ones(3, np.float32)}, "network.safetensors")
+    before = {path: path.read_bytes() for path in Path(".").rglob("*.*") if path.is_file()}
+    search = ("recognize", "who.png", "--gallery", "people", "--index", place, "-o", "named/")
+    done = known(*search)
+    assert done.code == 2 and f"[{code}]" in done.err and asked == []
+    assert {path: path.read_bytes() for path in Path(".").rglob("*.*") if path.is_file()} == before
+    again = known(*search, "--overwrite")
+    assert again.code == (0 if code == "exists" else 2)
+    assert all(path.read_bytes() == kept for path, kept in before.items() if path.name != place)
+
+
+def test_an_index_replaces_an_index_and_a_file_that_holds_nothing(here: Path, known: Run) -> None:
+    people(), grey("who.png", 104), Path("index").touch()
+    search = ("recognize", "who.png", "--gallery", "people", "--index", "index")
+    assert known(*search).code == 0 and gallery.is_index(Path("index"))
+    grey("people/dan.png", 104)
+    assert known(*search).code == 0
+    assert len(gallery.read_index(Path("index"), "0" * 64, 2)) == 5
+
+
+def test_pictures_made_by_visagist_are_left_out_and_counted(here: Path, known: Run) -> None:
+    people(), grey("who.png", 104), drawn("people/ann/turned.png")
+    done = known("recognize", "who.png", "--gallery", "people")
+    assert done.code == 0 and "people: 1 made by visagist left out" in done.err
+    for path in Path("people").rglob("*.png"):
+        if path.name != "turned.png":
+            grey(str(path), 5, faces=0)
+    assert "and 1 made by visagist are left out" in known("recognize", "who.png", "--gallery", "people").err
+
+
+def test_a_stopped_search_keeps_what_was_looked_at(here: Path, known: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    people(), grey("who.png", 104), grey("people/ann/0.png", 90)
+    search = ("recognize", "who.png", "--gallery", "people", "--json")
+    first = known(*search).records
+    index = Path("people", gallery.INDEX)
+    grey("people/ann/0.png", 91), grey("people/ann/1.png", 101)  # two that the index does not know, the first of five
+
+    def stopped(photo: Photo, faces: Sequence[Face] | None = None, **more: Any) -> tuple[Face, ...]:
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return identify(photo, faces)
+
+    asked.clear()
+    monkeypatch.setattr(api, "identify", stopped)
+    assert known(*search).code == 130
+    assert len(gallery.read_index(index, "0" * 64, 2)) == 6  # what it knew before, and the one
+    asked.clear()
+    monkeypatch.setattr(api, "identify", identify)
+    assert known(*search).code == 0 and len(asked) == 2  # the other, and the probe
+    assert len(gallery.read_index(index, "0" * 64, 2)) == 5
+    assert first[0]["faces"][0]["person"] == "ann"
+
+
+def test_a_long_search_keeps_what_it_has_meanwhile(here: Path, known: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    people(), grey("who.png", 104)
+    sizes: list[int] = []
+    monkeypatch.setattr(gallery, "EVERY", 0.0)
+    monkeypatch.setattr(gallery, "write_index", lambda place, stamps, *more: sizes.append(len(stamps)))
+    assert known("recognize", "who.png", "--gallery", "people").code == 0
+    assert sizes == [1, 2, 3, 4, 4]

@@ -98,6 +98,14 @@ def collect(given: Sequence[str], *, outside: str | None = None) -> tuple[list[J
     return jobs, marked
 
 
+def gather(given: Sequence[str], verb: str, out: str | None, in_place: bool, overwrite: bool) -> tuple[list[Job], int]:
+    """`collect`, then `plan`; a folder of results that lies in a given one is not walked into, unless it is given itself."""
+    folders = {os.path.realpath(name) for name in given}
+    outside = out if out is not None and os.path.isdir(out) and os.path.realpath(out) not in folders else None
+    jobs, marked = collect(given, outside=outside)
+    return plan(jobs, verb, given, out=out, in_place=in_place, overwrite=overwrite), marked
+
+
 def _meant_by(name: str, outside: str | None) -> Iterator[Job]:
     if os.path.isdir(name):
         yield from _walked(name, outside)

@@ -186,6 +186,7 @@ def _search(
     from visagist.photo.photo import Photo
 
     loaded = catalog.load(model, device, verb="recognize")
+    jobs, _ = verbs.jobs_of(options, "recognize")
 
     def known(path: str) -> Any:
         photo = Photo.open(path, max_pixels=options.max_pixels)
@@ -194,7 +195,14 @@ def _search(
 
     with waiting(f"looking at {folder}", options.quiet):
         people = gallery.open_gallery(
-            folder, known, weights=loaded.card.sha256, dimensions=loaded.recipe.length, index=index, failed=complain
+            folder,
+            known,
+            weights=loaded.card.sha256,
+            dimensions=loaded.recipe.length,
+            index=index,
+            jobs=jobs,
+            overwrite=options.overwrite,
+            failed=complain,
         )
     rate, missed = scale.rate(threshold, len(people.names)), scale.missing(threshold)
     said = f"{threshold:.3f} is enough: " + _told(rate, missed, f"strangers are taken for one of {len(people.names)} people")

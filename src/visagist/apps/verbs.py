@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -238,6 +237,13 @@ def stylize(
     return _through(options, "stylize", do, columns, cells, "painted", more=more, opened=reports.append, planned=planned)
 
 
+def jobs_of(options: Options, verb: str) -> tuple[list[Job], int]:
+    """The photos of a command with the places of their results, and how many of our own were left out."""
+    writes = options.edits or options.draws or options.out is not None
+    where = options.out, options.in_place, options.overwrite
+    return batch.gather(options.photos, verb, *where) if writes else batch.collect(options.photos)
+
+
 def _through(
     options: Options,
     verb: str,
@@ -257,13 +263,7 @@ def _through(
     opened    is handed the report before the first photo
     planned   is handed the photos in the order in which they are worked on
     """
-    folder = options.out if options.out is not None and os.path.isdir(options.out) else None
-    given_folders = {os.path.realpath(name) for name in options.photos}
-    outside = folder if folder is not None and os.path.realpath(folder) not in given_folders else None
-    jobs, marked = batch.collect(options.photos, outside=outside)
-    if options.edits or options.draws or options.out is not None:
-        where = {"out": options.out, "in_place": options.in_place, "overwrite": options.overwrite}
-        jobs = batch.plan(jobs, verb, options.photos, **where)  # type: ignore[arg-type]
+    jobs, marked = jobs_of(options, verb)
     if planned is not None:
         planned(jobs)
     tally = Tally(marked=marked)
