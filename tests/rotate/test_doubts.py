@@ -1,4 +1,4 @@
-"""What is said of faces that turn badly: rendered people with a mouth wide open, in dark glasses, points that fit badly."""
+"""What is said of faces that turn badly: a mouth wide open, dark glasses, a border that cuts them, points that fit badly."""
 
 from __future__ import annotations
 
@@ -52,3 +52,14 @@ def test_points_that_fit_badly(view: View) -> None:
     assert doubts(model, found) == ()
     assert "fit a head badly (error 0.09" in doubts(model, replace(found, error=0.09))[0]
     assert doubts(model, found, np.zeros((112, 112, 3), np.uint8)) == ()  # all dark: nothing is darker than the rest
+
+
+def test_a_face_that_the_border_cuts(view: View) -> None:
+    loaded = catalog.load("morphable")
+    found, pixels = loaded.recipe.fit_face(loaded.nets, view.face), view.pixels()
+    x0, y0, x1, y1 = np.array(view.face.box).round().astype(int)
+    for left, top, right, bottom in ((x0 + 12, 0, 112, 112), (0, y0 + 15, 112, 112), (0, 0, x1 - 12, 112), (0, 0, 112, y1 - 10)):
+        cut = replace(found, shift=found.shift - (left, top))
+        (said,) = loaded.recipe.doubts(loaded.nets, Photo.of(pixels[top:bottom, left:right]), cut)
+        assert "the photo's border cuts the face" in said
+    assert told(view) == ""

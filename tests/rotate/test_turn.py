@@ -159,6 +159,28 @@ def test_a_face_cut_by_the_border_and_one_outside(learnt: tuple[MorphableTurn, N
     assert np.array_equal(carry(pixels, model, gone, turn_of(Pose(20, 0, 0)), np.zeros(3)), pixels)
 
 
+@pytest.mark.parametrize(("yaw", "cut"), [(-20, slice(0, 128)), (20, slice(112, 240))])
+def test_what_the_border_cuts_off_is_lent_by_the_other_cheek(
+    learnt: tuple[MorphableTurn, Networks], yaw: float, cut: slice
+) -> None:
+    """A face of two like halves, cut a little beyond its middle: the cut photo turned is the turned photo, cut."""
+    recipe, nets = learnt
+    model = recipe._model(nets)
+    fit = rendered(recipe, nets, Pose(0, 0, 0))[1]
+    seen = rasterise(fit.placed(model.mean), model.triangles, SIZE)
+    pixels = np.full((*SIZE, 3), 60, np.uint8)
+    paint = seen.spread(128 + 100 * np.cos(model.mean * (0.5, 0.4, 0.6)))
+    pixels[seen.covered] = np.rint(paint[seen.covered])
+    less = np.ascontiguousarray(pixels[:, cut])
+    there = replace(fit, shift=fit.shift - (cut.start, 0))
+    whole, part = (
+        recipe.rotate(nets, Photo.of(photo), [face_of(recipe, nets, own)], turn=(yaw, 0, 0), background="plain").astype(float)
+        for photo, own in ((pixels, fit), (less, there))
+    )
+    off = np.abs(whole[:, cut] - part)[(whole[:, cut] != PLAIN).any(2)]
+    assert off.mean() < 1
+
+
 @pytest.mark.parametrize("background", ["plain", "keep"])
 def test_backgrounds(learnt: tuple[MorphableTurn, Networks], background: str) -> None:
     """plain: nothing but the face is left; keep: the photo as it is, without the old face."""

@@ -19,7 +19,7 @@ from visagist.head.fit import Fit
 from visagist.head.mesh import normals
 from visagist.head.morphable import Morphable
 from visagist.head.render import Raster, harmonic, rasterise
-from visagist.rotate.inner import Inner, opened, whole
+from visagist.rotate.inner import Inner, centres, opened, whole
 
 CENTRE_BEHIND = 0.62  # the head turns about a point so far behind its face's centroid, in distances between the eyes
 STILL = 0.9  # of the face's height: so far from the face nothing moves any more
@@ -52,23 +52,25 @@ def carry(
     if box is None:
         return out
     x0, y0, x1, y1 = box
-    part = np.ascontiguousarray(pixels[y0:y1, x0:x1])
+    left, top, right, bottom = _cut(now, then, pixels.shape[:2])
+    part = np.pad(pixels[y0:y1, x0:x1], ((top, bottom), (left, right), (0, 0)), mode="reflect")
     fine = min(1.0, FINE / max(part.shape[:2]))
     size = max(2, round(part.shape[0] * fine)), max(2, round(part.shape[1] * fine))
     factor = np.array([size[1] / part.shape[1], size[0] / part.shape[0], fine])
-    now, then = (now - (x0, y0, 0)) * factor, (then - (x0, y0, 0)) * factor
+    now, then = ((placed - (x0 - left, y0 - top, 0)) * factor for placed in (now, then))
+    photo = (np.array([(left, top), (left + x1 - x0, top + y1 - y0)]) * factor[:2]) if left or top or right or bottom else None
 
     source, target = rasterise(now, model.triangles, size), rasterise(then, model.triangles, size)
     if not target.covered.any() or not source.covered.any():
         return out
     facing = _facing(model, before, found.turn), _facing(model, after, turn)
-    inner = Inner(model, now, *facing, source, target, model.apart * found.scale * fine)
+    inner = Inner(model, now, *facing, source, target, model.apart * found.scale * fine, photo)
 
     def moved(where: np.ndarray) -> np.ndarray:
         """The photo's pixels at these places [h, w, 2], for every pixel of the part, float32."""
         there = part.shape[1], part.shape[0]
         grid = np.stack(np.meshgrid(np.arange(there[0]), np.arange(there[1])), axis=2).astype(np.float32)
-        way = cv2.resize((where - _centres(size)) / factor[:2].astype(np.float32), there, interpolation=cv2.INTER_LINEAR)
+        way = cv2.resize((where - centres(size)) / factor[:2].astype(np.float32), there, interpolation=cv2.INTER_LINEAR)
         at = grid + way
         taken = cv2.remap(part, at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         return taken.astype(np.float32)
@@ -80,12 +82,14 @@ def carry(
     layer = opened(layer, model, before, after, then, target)
     if ground is None:
         move, face = _outside(model, now, source, target)
-        behind = moved(move + _centres(size))
+        behind = moved(move + centres(size))
     else:
-        face, behind = whole(target.covered), out[y0:y1, x0:x1]
+        face = whole(target.covered)
+        behind = np.pad(out[y0:y1, x0:x1], ((top, bottom), (left, right), (0, 0)))
     weight = cv2.GaussianBlur(face.astype(np.float32), (0, 0), 0.8)
     weight = cv2.resize(weight, (part.shape[1], part.shape[0]), interpolation=cv2.INTER_LINEAR)[..., None]
-    out[y0:y1, x0:x1] = np.rint(np.clip(layer * weight + behind * (1 - weight), 0, 255)).astype(np.uint8)
+    mixed = np.rint(np.clip(layer * weight + behind * (1 - weight), 0, 255)).astype(np.uint8)
+    out[y0:y1, x0:x1] = mixed[top : top + y1 - y0, left : left + x1 - x0]
     return out
 
 
@@ -149,6 +153,14 @@ def _region(now: np.ndarray, then: np.ndarray, size: tuple[int, int]) -> tuple[i
     return (x0, y0, x1, y1) if x1 - x0 > 2 and y1 - y0 > 2 else None
 
 
+def _cut(now: np.ndarray, then: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """By how many pixels the face, there or turned, lies beyond the picture's left, top, right and bottom edge."""
+    both = np.concatenate([now, then])[:, :2]
+    beyond = np.concatenate([-both.min(0), both.max(0) - size[::-1]])
+    left, top, right, bottom = np.ceil(np.clip(beyond, 0, (*size[::-1], *size[::-1]))).astype(int).tolist()
+    return left, top, right, bottom
+
+
 def _outside(model: Morphable, now: np.ndarray, source: Raster, target: Raster) -> tuple[np.ndarray, np.ndarray]:
     """The way of all other pixels, float32 [H, W, 2], and which pixels are the turned face, bool [H, W].
 
@@ -184,8 +196,3 @@ def _outline(mask: np.ndarray, raster: Raster, around: np.ndarray) -> tuple[np.n
     direction = raster.spread(around)[xy[:, 1], xy[:, 0]]
     there = np.abs(direction).sum(1) > 0
     return np.arctan2(direction[there, 1], direction[there, 0]), xy[there] + 0.5
-
-
-def _centres(size: tuple[int, ...]) -> np.ndarray:
-    """Places of the pixels' centres, float32 [H, W, 2]."""
-    return np.stack(np.meshgrid(np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5), axis=2).astype(np.float32)

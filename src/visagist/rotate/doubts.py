@@ -1,9 +1,9 @@
-"""What of a photo makes a turned face doubtful: points that no head fits well, a mouth wide open, dark glasses.
+"""What of a photo makes a turned face doubtful: points that no head fits well, a mouth wide open, a cutting border, dark glasses.
 
     doubts(model, found, pixels)     # ("the mouth stands wide open, ...",)
 
-The three are told by the fit's error, by the gap between the fitted lips, and by skin about the eyes that is much darker than the
-cheeks: not all dark glasses are found, but hardly anything else is taken for them.
+They are told by the fit's error, by the gap between the fitted lips, by vertices that lie beyond the photo, and by skin about the
+eyes that is much darker than the cheeks: not all dark glasses are found, but hardly anything else is taken for them.
 """
 
 from __future__ import annotations
@@ -24,21 +24,31 @@ DARK = (
 BRIGHTER = 85  # ...where the brighter parts of it are compared: percentile
 LIDS = (0.08, 0.26, -0.30)  # about an eye's centre from, to, and at most so far below it, in distances between the eyes
 CHEEKS = (0.20, 0.75, -0.75, -0.42)  # to the side of the nose from, to; below the eyes from, to
+CUT = 0.02  # share of the vertices beyond the photo's border from which on that is told
 FEW = 20  # vertices that say nothing
 
 
 def doubts(model: Morphable, found: Fit, pixels: np.ndarray | None = None) -> tuple[str, ...]:
     """What to expect of this head when it is turned or relit, one sentence each; without the photo uint8 [H, W, 3] nothing is said
-    of glasses."""
+    of glasses and borders."""
     told = []
     if found.error > BAD:
         what = f"the points fit a head badly (error {found.error:.2f}, above {BAD} heads come out wrong)"
         told.append(what)
     if parted(model, model.shape(found.identity, found.expression)) > WIDE_OPEN * model.apart:
         told.append("the mouth stands wide open: in a turned head its inside is stretched, and its far corner may tear")
+    if pixels is not None and (share := _beyond(model, found, pixels.shape[:2])) > CUT:
+        what = f"the photo's border cuts the face: {share:.0%} of it lies beyond, and is made up where a turned head shows it"
+        told.append(what)
     if pixels is not None and _ratio(model, found, pixels) < DARK:
         told.append("the eyes seem to be behind dark glasses, which are worked on as if they were painted on the skin")
     return tuple(told)
+
+
+def _beyond(model: Morphable, found: Fit, size: tuple[int, int]) -> float:
+    """The share of the vertices that lie beyond the border of a photo of this size (height, width), 0..1."""
+    at = found.placed(model.shape(found.identity, found.expression))[:, :2]
+    return float(((at < 0) | (at > size[::-1])).any(1).mean())
 
 
 def _ratio(model: Morphable, found: Fit, pixels: np.ndarray) -> float:

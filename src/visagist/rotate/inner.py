@@ -40,7 +40,8 @@ WIDE = 0.06  # lips that stand so far apart in the photo show an inside of their
 @dataclass(frozen=True, eq=False)
 class Inner:
     """now [N, 3]: the vertices as placed in the photo; facing, then_facing [N]: cosines of their normals to its view and to the new
-    one; source, target: the face drawn there and in the new pose; apart: the distance between the eyes of the mean face in pixels.
+    one; source, target: the face drawn there and in the new pose; apart: the distance between the eyes of the mean face in pixels;
+    photo [2, 2]: where the photo begins and ends, x and y, if its border cuts the face.
     """
 
     model: Morphable
@@ -50,6 +51,7 @@ class Inner:
     source: Raster
     target: Raster
     apart: float
+    photo: np.ndarray | None = None
 
     def _looked_up(self, order: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """For each pixel of the turned face its place in the photo, float32 [H, W, 2], and how far the photo shows it, float32
@@ -63,9 +65,24 @@ class Inner:
             needed = np.minimum(GRAZING, then - (1 - ALIKE) * np.abs(then) - SLACK)  # normals within lips look away from both
         shown = np.clip(1 - (needed - cosine) / FADING, 0, 1)
         nearest = _sample(np.where(self.source.covered, self.source.depth, np.inf).astype(np.float32), where)
-        shown[depth > nearest + DEEP * self.apart] = 0
+        shown[(depth > nearest + DEEP * self.apart) | self._beyond(where)] = 0
         shown[~self.target.covered] = 1  # speckles are taken away, not what is narrow between an opening and the rim
         return where, self.target.covered * cv2.morphologyEx(shown.astype(np.float32), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+
+    def _beyond(self, where: np.ndarray) -> np.ndarray:
+        """Which places [H, W, 2] the photo's border cuts off, bool [H, W]."""
+        if self.photo is None:
+            return np.zeros(where.shape[:2], bool)
+        outside: np.ndarray = ((where < self.photo[0] + 0.5) | (where > self.photo[1] - 0.5)).any(2)
+        return outside
+
+    @cached_property
+    def _cut(self) -> np.ndarray:
+        """Pixels of the whole turned face, openings too, that lie beyond the photo's border, bool [H, W]."""
+        if self.photo is None:
+            return np.zeros(self.target.covered.shape, bool)
+        own = centres(self.target.covered.shape)
+        return self._beyond(own + harmonic(self._own[0] - own, self.target.covered)) & whole(self.target.covered)
 
     @cached_property
     def _own(self) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +117,7 @@ class Inner:
         if not self.known.any():
             return where
         stretched = where + (1 - shown)[..., None] * (harmonic(where, self.known) - where)
-        own = np.stack(np.meshgrid(np.arange(covered.shape[1]) + 0.5, np.arange(covered.shape[0]) + 0.5), axis=2).astype(np.float32)
+        own = centres(covered.shape)
         placed: np.ndarray = own + harmonic(stretched - own, covered)
         return placed
 
@@ -128,7 +145,9 @@ class Inner:
         lent = cv2.morphologyEx(lent, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         if not lent.any():
             return layer
-        return self._laid(layer, moved(harmonic(where, there > 0)), lent, self.known & (there == 1))
+        where = harmonic(where, there > 0)
+        lent[self._cut & ~self.target.covered & ~self._beyond(where)] = 1  # of an eye that is not in the photo, too
+        return self._laid(layer, moved(where), lent, self.known & (there == 1))
 
     def completed(self, layer: np.ndarray, colours: np.ndarray) -> np.ndarray:
         """The layer float32 [h, w, 3] with hidden skin in these colours of the vertices, float [N, 3]; less of them where what is
@@ -161,11 +180,11 @@ class Inner:
         return mixed
 
     def _eyes(self) -> np.ndarray:
-        """Pixels about the eyes of the turned face, bool [H, W]."""
+        """Pixels about the eyes of the turned face, bool [H, W]; not of an eye that the photo's border cuts off."""
         mean, marks = self.model.mean[:, :2], self.model.landmarks
         far = np.min([np.linalg.norm(mean - mean[marks[eye]].mean(0), axis=1) for eye in EYES], axis=0)
         near: np.ndarray = self.target.spread((far < AROUND_EYES * self.model.apart).astype(np.float32)[:, None])[..., 0] > 0
-        return near
+        return near & ~self._cut
 
 
 def opened(
@@ -210,6 +229,11 @@ def whole(covered: np.ndarray) -> np.ndarray:
     if outlines:
         cv2.drawContours(filled, [max(outlines, key=cv2.contourArea)], -1, 1, cv2.FILLED)
     return filled > 0
+
+
+def centres(size: tuple[int, ...]) -> np.ndarray:
+    """Places of the pixels' centres, float32 [H, W, 2]."""
+    return np.stack(np.meshgrid(np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5), axis=2).astype(np.float32)
 
 
 def _sample(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
