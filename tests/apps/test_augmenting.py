@@ -177,12 +177,23 @@ def test_hidden_skin_has_the_colours_of_the_texture_basis(people: Path, monkeypa
         (["people", "--yaws", "-90"], "-75 to 75"),
         (["people", "--yaws", "left"], "no list of numbers"),
         (["people", "--expressions", "grin"], "no expression"),
-        (["people", "-o", "people"], "among the old"),
+        (["people", "-o", "people"], "people: [usage] the new pictures would lie among the old"),
+        (["people", "-o", "people/sub"], "among the old"),
+        (["other", "people", "-o", "link/sub"], "among the old"),
+        (["people/", "-o", "new", "--sheet", "people/look.png"], "the sheet would lie among the old"),
     ],
 )
 def test_wrong_usage(people: Path, arguments: list[str], said: str) -> None:
+    Path("link").symlink_to("people"), Path("other").mkdir()
     done = call(*arguments)
     assert done.exit_code == 2 and said in done.stderr
+    assert not Path("people", "sub").exists() and not Path("new").exists()
+
+
+def test_the_default_place_of_the_current_folder(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(people)
+    assert call(".", *FEW, "--most", "1").exit_code == 0
+    assert len(read("../people.augment")) == 3 and len(read(".")) == 3
 
 
 def test_pictures_without_points_are_looked_at(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,9 +73,10 @@ def augment(
         )
     except ValueError as error:
         raise UsageError(str(error), code="usage") from None
-    place = Path(out) if out is not None else Path(os.path.normpath(folders[0]) + ".augment")
+    place = Path(out) if out is not None else _beside(folders[0])
     work = Work(settings, size, device.value)
-    items = _items(folders, fold, place)
+    _guard(folders, place, sheet)
+    items = _items(folders, fold)
     if dry_run:
         return _tried(work, items, sheet, overwrite)
     if sheet is not None:
@@ -169,13 +170,26 @@ class Work:
         return np.ascontiguousarray(window.cut(photo.pixels)), window.to_window(face.points)
 
 
-def _items(folders: Sequence[str], fold: str, place: Path) -> list[tuple[Item, str]]:
+def _beside(folder: str) -> Path:
+    """Where the new set goes: FOLDER.augment, also of "." and "..", whose names are those of the folders they mean."""
+    named = os.path.normpath(folder)
+    return Path((os.path.realpath(folder) if os.path.basename(named) in (".", "..") else named) + ".augment")
+
+
+def _guard(folders: Sequence[str], place: Path, sheet: str | None) -> None:
+    """UsageError for results among the pictures they are made of: read again, the folder would be another set."""
+    for what, path in (("the new pictures", place), ("the sheet", sheet)):
+        real = None if path is None else Path(os.path.realpath(path))
+        if real is not None and any(real.is_relative_to(os.path.realpath(folder)) for folder in folders):
+            hint = "choose a place outside" + (" with -o" if path is place else "")
+            raise UsageError(f"{what} would lie among the old", code="usage", path=path, hint=hint)
+
+
+def _items(folders: Sequence[str], fold: str) -> list[tuple[Item, str]]:
     """The items, and for each where below the new folder its pictures lie, without ending."""
     from visagist.training.data.augmented import file_name
     from visagist.training.data.readers import read
 
-    if any(os.path.realpath(place) == os.path.realpath(folder) for folder in folders):
-        raise UsageError("the new pictures would lie among the old", code="usage", path=place, hint="choose another place with -o")
     try:
         items = read(list(folders), fold=fold, skip_bad=True)
     except TrainingError as error:

@@ -127,6 +127,15 @@ def test_a_folder_of_sets_and_the_csv_itself_are_paths_too(tmp_path: Path) -> No
     assert len(read([str(tmp_path / "a"), tmp_path / "b"], fold="dev")) == 4
 
 
+def test_pictures_beside_sets_are_left_out_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames(tmp_path / "made")
+    (tmp_path / "weights").mkdir()
+    assert len(read(tmp_path)) == 4 and "are not" not in caplog.text
+    loose(tmp_path / "any.csv", {"ann/1.jpg": encoded(DRAWN[0].photo.pixels), "bob.png": encoded(DRAWN[1].photo.pixels, "PNG")})
+    assert len(read(tmp_path)) == 4
+    assert f"{tmp_path} holds sets: of it made are read, pictures in ann, bob.png are not" in caplog.text
+
+
 def test_bad_rows_are_named_or_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = frame_rows()
     rows[0]["x3"] = "left"

@@ -149,6 +149,11 @@ def pictures_of(path: Path) -> Pictures:
     return Pictures(path, found)
 
 
+def has_pictures(path: Path) -> bool:
+    """Whether a path is a loose picture, or a folder with one somewhere below it."""
+    return any(p.suffix.lower() in SUFFIXES and p.is_file() for p in ([path] if path.is_file() else path.rglob("*")))
+
+
 def _in_tar(path: Path) -> list[Picture]:
     try:
         with tarfile.open(path, "r:") as tar:

@@ -31,7 +31,7 @@ import numpy as np
 from visagist.errors import TrainingError
 from visagist.recipe import Item
 from visagist.training.data import boxed, cifar, cifar_pickles, kaggle, kinds, meshes, points15
-from visagist.training.data.pictures import Pictures, pictures_of
+from visagist.training.data.pictures import Pictures, has_pictures, pictures_of
 from visagist.training.data.tables import Offenders, Table, table
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,9 @@ def _sets(path: Path) -> list[Path]:
     if described or boxed.is_annotated(path):
         return [path]
     sets = [p for p in inside if p.is_dir() and (any(p.glob("*.csv")) or any(p.glob("*.tar")))]
+    if sets and (left := [p.name for p in inside if p not in sets and has_pictures(p)]):
+        what = f"{', '.join(left[:5])}{f' and {len(left) - 5} more' if len(left) > 5 else ''}"
+        log.warning("%s holds sets: of it %s are read, pictures in %s are not", path, ", ".join(p.name for p in sets), what)
     return sets or [path]
 
 
