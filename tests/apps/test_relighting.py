@@ -70,6 +70,19 @@ def test_references_that_are_none(here: Path, photo: Callable[..., Path], run: R
     assert done.code == 2 and "f.obj: [bad-reference]" in done.err
 
 
+def test_a_reference_with_wrong_vertices_paints_nothing(here: Path, photo: Callable[..., Path]) -> None:
+    photo("a.png")
+    loaded = catalog.load("morphable")
+    model = loaded.recipe.model(loaded.nets)
+    lines = [f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in model.mean] + [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in model.triangles]
+    Path("f.obj").write_text("\n".join(lines))
+    for vertices, said in ((range(68), "off by 0.8"), ([model.landmarks[30]] * 68, "eyes lie at one place")):
+        Path("landmarks68.txt").write_text(" ".join(map(str, vertices)))
+        done = CliRunner().invoke(app, ["rotate", "a.png", "--light", "0,0", "--reference", "f.obj"])
+        assert done.exit_code == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
+        assert "landmarks68.txt: [bad-reference] no face with 68 points" in done.stderr and not Path("a.rotate.png").exists()
+
+
 def test_known_albedos_that_are_none(here: Path, photo: Callable[..., Path], run: Run) -> None:
     photo("a.png"), photo("b.png")
     Path("n.png").write_text("no picture")

@@ -18,7 +18,7 @@ from visagist.head.fit import Fit, annotated_points, fit, turn_of
 from visagist.head.mesh import Mesh, normals
 from visagist.head.morphable import Morphable
 from visagist.head.render import rasterise
-from visagist.photo.face import Face, Pose
+from visagist.photo.face import MIRROR68, Face, Pose
 from visagist.photo.photo import Photo
 from visagist.rotate.depth import Problem, back, conjugate, lifted, slopes_of
 from visagist.rotate.reference import by_slopes, drawn, surface
@@ -325,6 +325,31 @@ def test_somebody_elses_face_as_reference(loaded: Any, model: Morphable, head: C
         surface(mesh, model.landmarks[:60])
     with pytest.raises(ValueError, match="one place"):
         surface(mesh, np.zeros(68, int))
+
+
+def test_a_reference_whose_points_are_no_faces(loaded: Any, model: Morphable) -> None:
+    recipe, mean = Shading(reference="mean"), model.mean.astype(np.float64)
+
+    def refused(vertices: np.ndarray, landmarks: np.ndarray) -> str:
+        with pytest.raises(UsageError) as caught:
+            recipe.begun_with(loaded.nets, (Mesh(vertices, model.triangles), landmarks), turner=loaded.recipe)
+        assert caught.value.code == "bad-reference"
+        return caught.value.what
+
+    for wrong in (np.arange(68), model.landmarks[::-1], np.roll(model.landmarks, 1), model.landmarks[list(MIRROR68)]):
+        assert "do not lie as the 68 points" in refused(mean, wrong)
+    assert "do not lie as the 68 points" in refused(mean * (1, -1, 1), model.landmarks)  # y down
+    assert "elsewhere, by 180 degrees" in refused(mean * (1, -1, -1), model.landmarks)  # as cameras have it
+    assert "elsewhere, by 90 degrees" in refused(mean[:, [0, 2, 1]] * (1, -1, 1), model.landmarks)  # z up
+    rng = np.random.default_rng(0)
+    for vertices in (
+        *(model.shape(1.5 * rng.standard_normal(40), rng.standard_normal(20)) for _ in range(5)),
+        model.shape(None, model.expressed({"jawOpen": 1.5})),
+        mean @ turn_of(Pose(25, 10, 5)) @ turn_of(Pose(0, 0, 0)).T / 2.54,
+    ):
+        found = recipe.begun_with(loaded.nets, (Mesh(vertices, model.triangles), model.landmarks), turner=loaded.recipe)
+        eyes = found.mean[model.landmarks[36:48]].reshape(2, 6, 3).mean(1)
+        assert np.isclose(np.linalg.norm(eyes[1] - eyes[0]), 6.5)
 
 
 def test_settings_that_make_no_sense() -> None:

@@ -49,12 +49,8 @@ def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: 
     _check(asked, turning, several=len(batch.collect(options.photos)[0]) > 1, overwrite=options.overwrite)
     settings = dict(asked.settings)
     settings["reference"] = asked.reference if asked.reference in ("fitted", "mean") else "mean"
-    other = None
-    if asked.reference != settings["reference"]:
-        from visagist.training.data import meshes as readers
-
-        other = readers.one(Path(asked.reference))
     recipe: Any = catalog.recipe("shading", **settings)  # what is wrong with them is said before a photo is opened
+    other = None if asked.reference == settings["reference"] else _reference(asked.reference, recipe, device)
     known = None if asked.known is None else _read(asked.known, options.max_pixels)
     reports: list[Report] = []
 
@@ -107,6 +103,20 @@ def _told(recipe: Any, loaded: Any, photo: Photo, face: Face, given: Mapping[str
         return recipe.reliefs(loaded.nets, photo, [face], turner=loaded.recipe, **given)[0]
     except FaceError as error:
         return error
+
+
+def _reference(path: str, recipe: Any, device: str) -> Any:
+    """A face to begin with and the vertices of its points. UsageError "bad-reference" that names the file."""
+    from visagist import catalog
+    from visagist.training.data import meshes as readers
+
+    other = readers.one(Path(path))
+    loaded = catalog.load("morphable", device)
+    try:
+        recipe.begun_with(loaded.nets, other, turner=loaded.recipe)
+    except UsageError as error:
+        raise UsageError(error.what, code=error.code, path=Path(path).parent / readers.LANDMARKS, hint=error.hint) from None
+    return other
 
 
 def _read(path: str, max_pixels: int) -> Any:

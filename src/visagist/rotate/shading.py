@@ -33,7 +33,7 @@ from visagist.photo.photo import Photo
 from visagist.recipe import Networks, Recipe, Stage
 from visagist.rotate.carry import carry
 from visagist.rotate.depth import Problem, lifted
-from visagist.rotate.reference import Reference, drawn, fitted, refined, surface, warped
+from visagist.rotate.reference import Reference, check, drawn, fitted, refined, surface, warped
 from visagist.rotate.relief import Relief
 from visagist.rotate.skin import ALBEDO, Skin, blurred, looked_at
 from visagist.rotate.turn import MorphableTurn
@@ -204,15 +204,25 @@ class Shading(Recipe):
         nets, turner  networks and recipe of the system morphable
         other         another face as reference, with the vertices [68] of its points; the recipe's reference has to be "mean"
         known         the albedo of all of them, as `relief` takes it
-        FaceError and UsageError as `relief` and `MorphableTurn.fit_face`.
+        FaceError and UsageError as `relief`, `begun_with` and `MorphableTurn.fit_face`.
         """
-        model = turner.model(nets) if other is None else surface(*other)
+        model = turner.model(nets) if other is None else self.begun_with(nets, other, turner=turner)
         made = []
         for face in faces:
             found = turner.fit_face(nets, face)
             assert face.points is not None
             made.append(self.relief(model, photo, face.points, found if other is None else None, known))
         return tuple(made)
+
+    def begun_with(self, nets: Mapping[str, nn.Module], other: tuple[Mesh, np.ndarray], *, turner: MorphableTurn) -> Morphable:
+        """Another face as reference, as `reliefs` takes it. UsageError "bad-reference" for one whose points are no face's."""
+        try:
+            one = surface(*other)
+            check(one, turner.model(nets))
+        except ValueError as error:
+            hint = "needed are the numbers, from 0, of its vertices at the 68 points"
+            raise UsageError(f"no face with 68 points: {error}", code="bad-reference", hint=hint) from None
+        return one
 
     def rotate(
         self,
