@@ -45,6 +45,15 @@ def test_a_mouth_wide_open_and_dark_glasses(view: View) -> None:
     assert "wide open" in both and "dark glasses" in both
 
 
+def test_a_mouth_that_opens_wider_than_a_jaw_does(view: View) -> None:
+    loaded = catalog.load("morphable")
+    recipe, nets = loaded.recipe, loaded.nets
+    for weight, caricature in ((1.0, False), (1.5, True), (2.0, True)):
+        (made,) = recipe.turns(nets, [view.face], expression={"jawOpen": weight})
+        told = recipe.doubts(nets, Photo.of(view.pixels()), made.found, made.to)
+        assert any("wider than a jaw" in one for one in told) == caricature
+
+
 def test_points_that_fit_badly(view: View) -> None:
     loaded = catalog.load("morphable")
     model = loaded.recipe.model(loaded.nets)

@@ -248,7 +248,7 @@ def rotate(
         fits = [_fit(made, angles is not None) for made in told]
         for fit, made in zip(fits, told, strict=True):
             if not isinstance(made, FaceError):
-                fit["doubts"] = list(loaded.recipe.doubts(loaded.nets, photo, made[0].found))
+                fit["doubts"] = list(loaded.recipe.doubts(loaded.nets, photo, made[0].found, made[0].to))
         _remark(reports[0], job, told, fits)
         return {**verbs._record(job, photo, dict(enumerate(found, 1))), "fits": fits}
 

@@ -17,7 +17,8 @@ from visagist.head.texture import sampled
 from visagist.rotate.inner import parted
 
 BAD = 0.08  # error of a fit, in distances between the eyes, above which heads come out wrong; a usual one is 0.02
-WIDE_OPEN = 0.30  # gap between the lips, in distances between the eyes; a jaw wholly open leaves 0.53
+WIDE_OPEN = 0.27  # gap between the lips, in distances between the eyes; a jaw wholly open leaves 0.53 to 0.67
+TOO_WIDE = 0.70  # no jaw opens so far
 DARK = (
     0.6  # skin about the eyes so much darker than the cheeks, in linear light, is behind dark glass; paint and shadow leave 0.8...
 )
@@ -28,15 +29,17 @@ CUT = 0.02  # share of the vertices beyond the photo's border from which on that
 FEW = 20  # vertices that say nothing
 
 
-def doubts(model: Morphable, found: Fit, pixels: np.ndarray | None = None) -> tuple[str, ...]:
+def doubts(model: Morphable, found: Fit, pixels: np.ndarray | None = None, to: Fit | None = None) -> tuple[str, ...]:
     """What to expect of this head when it is turned or relit, one sentence each; without the photo uint8 [H, W, 3] nothing is said
-    of glasses and borders."""
+    of glasses and borders. to: what it shall become, if that is doubtful, too."""
     told = []
     if found.error > BAD:
         what = f"the points fit a head badly (error {found.error:.2f}, above {BAD} heads come out wrong)"
         told.append(what)
     if parted(model, model.shape(found.identity, found.expression)) > WIDE_OPEN * model.apart:
         told.append("the mouth stands wide open: in a turned head its inside is stretched, and its far corner may tear")
+    if to is not None and parted(model, model.shape(to.identity, to.expression)) > TOO_WIDE * model.apart:
+        told.append("the mouth opens wider than a jaw does: expect a caricature, whose points `landmarks` hardly finds")
     if pixels is not None and (share := _beyond(model, found, pixels.shape[:2])) > CUT:
         what = f"the photo's border cuts the face: {share:.0%} of it lies beyond, and is made up where a turned head shows it"
         told.append(what)

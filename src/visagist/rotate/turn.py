@@ -365,9 +365,9 @@ class MorphableTurn(Recipe):
         model = self._model(nets)
         return skin.completed(*sampled(pixels, model, found)) if len(skin.mean) == len(model.mean) else None
 
-    def doubts(self, nets: Mapping[str, nn.Module], photo: Photo, found: Fit) -> tuple[str, ...]:
-        """What to expect of a turned or relit head that was found so in a photo, one sentence each; mostly nothing."""
-        return doubts(self._model(nets), found, photo.pixels)
+    def doubts(self, nets: Mapping[str, nn.Module], photo: Photo, found: Fit, to: Fit | None = None) -> tuple[str, ...]:
+        """What to expect of a head that was found so in a photo and turned into that, or relit; sentences, mostly none."""
+        return doubts(self._model(nets), found, photo.pixels, to)
 
     def model(self, nets: Mapping[str, nn.Module]) -> Morphable:
         """The morphable model, for what is done with fits elsewhere."""
