@@ -13,6 +13,8 @@ from PIL import Image
 
 from visagist import catalog
 from visagist.training.data import made_up
+from visagist.training.data.pictures import warm
+from visagist.training.data.readers import read
 
 Run = Callable[..., Any]
 REAL_LOAD = catalog.load
@@ -111,3 +113,19 @@ def test_data_without_a_box_or_without_anything(here: Path, run: Run, verb: str,
         assert (done.code, "no picture of 1 has a box of face" in done.err) == (4, True), done.err
     else:  # how often it finds faces where there are none can be asked
         assert (done.code, done.records[0]["ap50"], done.records[0]["n_photos"]) == (0, None, 1)
+
+
+@pytest.mark.parametrize("system", ["embedding", "cifar-cnn"])
+@pytest.mark.parametrize("ends", ["cut short", "as a whole one does"])
+def test_a_damaged_picture_of_a_folder_of_people_or_classes(run: Run, here: Path, system: str, ends: str) -> None:
+    for number, item in enumerate(made_up.items(4, size=64)):
+        Path("people", "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(item.photo.pixels).save(Path("people", "ab"[number % 2], f"{number}.png"))
+    bad = Path("people", "b", "3.png")
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:300] + (whole[-40:] if ends != "cut short" else b""))
+    if (system, ends) != ("cifar-cnn", "as a whole one does"):  # seen when the pictures are decoded, in the first steps
+        done = run("train", system, "--data", "people", "--out", "run")
+        assert done.code == 4 and done.err.startswith(f"{bad}: [bad-data] 1 bad entry: {bad}: ")
+        assert "--skip-bad leaves them out" in done.err and len(done.err.splitlines()) == 1
+    assert [item.name for item in warm(read("people", skip_bad=True), skip_bad=True)] == ["a/0.png", "a/2.png", "b/1.png"]

@@ -11,9 +11,14 @@ log = logging.getLogger(__name__)
 
 
 def located(items: Sequence[Any], device: str) -> list[Any]:
-    """The items; those without points with those of the largest face in them. Where there is none they are left out and counted."""
-    from visagist import api
+    """The items; those without points with those of the largest face in them. Where there is none they are left out and counted.
 
+    TrainingError "bad-data" names damaged pictures before any face is looked for.
+    """
+    from visagist import api
+    from visagist.training.data.pictures import warm
+
+    warm([item for item in items if not any(face.points is not None for face in item.faces)])
     kept, faceless = [], []
     for item in items:
         if any(face.points is not None for face in item.faces):

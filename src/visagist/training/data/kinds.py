@@ -168,17 +168,23 @@ def is_lips(pictures: Pictures) -> bool:
     return "bare" in folders and any(n in folders for kind, names in LIP_FOLDERS.items() if kind != "bare" for n in names)
 
 
-def classes(pictures: Pictures, fold: str | None, names: Sequence[str] | None = None) -> list[Item]:
+def classes(pictures: Pictures, fold: str | None, names: Sequence[str], offenders: Offenders) -> list[Item]:
     """Pictures in folders named after their class: `cat/1.jpg`, or `train/cat/1.jpg` and `test/cat/1.jpg`, which are folds.
 
     Pictures of a class in a fold show that class alone, so unless it is one of people they hold no face and are complete.
-    `label` counts through the class names in alphabetical order (`names`, or those found), facts["class"] is the name.
+    `label` counts through `names`, the classes in alphabetical order, facts["class"] is the name.
     Pictures in no folder, or in nothing but a fold's folder, get no label.
     """
-    found = [(picture, *class_of(name)) for name, picture in pictures.items()]
-    order = sorted({of for _, _, of in found if of}) if names is None else list(names)
-    index = {c: i for i, c in enumerate(order)}
+    index = {c: i for i, c in enumerate(names)}
     base = {"set": _set_name(pictures)}
+    found = []
+    for name, picture in pictures.items():
+        part, of = class_of(name)
+        if fold in (None, "all") or part in (None, fold):
+            if problem := pictures.check(name):
+                offenders.add(picture.where, None, problem.removeprefix(f"{picture.where}: "))
+            else:
+                found.append((picture, part, of))
     return [
         Item(
             picture.name,
@@ -188,7 +194,6 @@ def classes(pictures: Pictures, fold: str | None, names: Sequence[str] | None = 
             facts={**base, **({"fold": part} if part else {}), **({"class": of} if of else {})},
         )
         for picture, part, of in found
-        if fold in (None, "all") or part in (None, fold)
     ]
 
 

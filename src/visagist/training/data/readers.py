@@ -72,7 +72,7 @@ def read(
     items = kinds.with_points(items, points, offenders)
     names = sorted({of for pictures in folders_of_classes for name in pictures if (of := kinds.class_of(name)[1])})
     for pictures in folders_of_classes:
-        items += kinds.classes(pictures, fold, names)
+        items += kinds.classes(pictures, fold, names, offenders)
     offenders.settle()
     kept = [item for item in items if all(has(item, need) for need in needs)]
     if not kept:
