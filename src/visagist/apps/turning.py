@@ -191,7 +191,7 @@ def rotate(
 ) -> int:
     """Turn heads, believably to about 30 degrees; up to 75. Or put faces in another light."""
     from visagist import api, catalog
-    from visagist.apps import batch, beside, meshes, relighting, repaint, verbs
+    from visagist.apps import batch, beside, meshes, relighting, repaint, upright, verbs
     from visagist.apps.report import printable
 
     angles: Any = views  # as `_span` has read them
@@ -225,7 +225,11 @@ def rotate(
     def do(job: Job) -> dict[str, Any]:
         assert job.out is not None
         photo = verbs._open(job, options)
-        found = api.landmarks(photo, api.choose(api.detect(photo, device=device.value), face), device=device.value)
+        seen = api.detect(photo, device=device.value)
+        way = upright.lying(photo, api.choose(seen, face) if seen else (), device.value)
+        if not seen and way:
+            raise FaceError("no face was found", code="no-face", hint=f"one is where the photo is turned {way}: do that first")
+        found = api.landmarks(photo, api.choose(seen, face), device=device.value)
         loaded = catalog.load(model, device.value, verb="rotate")
         if not hasattr(loaded.recipe, "turns"):
             hint = "choose morphable or shading"
@@ -249,6 +253,10 @@ def rotate(
         for fit, made in zip(fits, told, strict=True):
             if not isinstance(made, FaceError):
                 fit["doubts"] = list(loaded.recipe.doubts(loaded.nets, photo, made[0].found, made[0].to))
+        if way:
+            reports[0].remarks(
+                job.name, f"the photo seems to lie on its side or head: faces are surer in it turned {way}, do that first"
+            )
         _remark(reports[0], job, told, fits)
         return {**verbs._record(job, photo, dict(enumerate(found, 1))), "fits": fits}
 
@@ -257,6 +265,7 @@ def rotate(
         return [[" ".join(poses), printable(record["out"])]]
 
     def planned(jobs: Sequence[Job]) -> None:
+        catalog.check(model, "rotate")
         wanted = {name: path for name, path in beside_it.items() if path is not None}
         beside.guard(jobs, {name: meshes.files(path) if name == "mesh" else (path,) for name, path in wanted.items()})
 
