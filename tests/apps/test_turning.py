@@ -246,6 +246,13 @@ def test_a_side_is_told_of_beside_the_result(here: Path, astronaut: np.ndarray, 
     told = CliRunner().invoke(app, ["rotate", "a.png", "--yaw", "9", "--overwrite"])
     assert told.exit_code == 0 and "a.png: the photo seems to lie on its side" in told.stderr and "turned half round" in told.stderr
 
+    def no_fit(*_: Any, **__: Any) -> Any:
+        raise FaceError("no head fits the points", code="no-fit", hint="is it a face in full view?")
+
+    monkeypatch.setattr(type(catalog.load("morphable").recipe), "turns", no_fit)
+    failed = CliRunner().invoke(app, ["rotate", "a.png", "--yaw", "9", "--overwrite"])
+    assert failed.exit_code == 3 and "[no-fit] no head fits the points; turn the photo half round first" in failed.stderr
+
 
 def test_views(here: Path, astronaut: np.ndarray) -> None:
     Image.fromarray(astronaut[:260, 90:370]).save("a.png")

@@ -237,7 +237,8 @@ def rotate(
         told = [_turns(loaded, one, given, angles or (yaw,)) for one in found]
         able = [one for one, made in zip(found, told, strict=True) if not isinstance(made, FaceError)]
         if not able:
-            raise next(made for made in told if isinstance(made, FaceError))
+            error = next(made for made in told if isinstance(made, FaceError))
+            raise FaceError(error.what, code=error.code, hint=f"turn the photo {way} first") if way else error
         how = {**given, "faces": able, "model": model, "device": device.value, "skin": skin.value}
         turned = api.rotate(photo, **how) if angles is None else _sheet(photo, angles, how, film, overwrite)
         first = next(made for made in told if not isinstance(made, FaceError))
@@ -254,9 +255,8 @@ def rotate(
             if not isinstance(made, FaceError):
                 fit["doubts"] = list(loaded.recipe.doubts(loaded.nets, photo, made[0].found, made[0].to))
         if way:
-            reports[0].remarks(
-                job.name, f"the photo seems to lie on its side or head: faces are surer in it turned {way}, do that first"
-            )
+            what = f"the photo seems to lie on its side or head: turned {way}, its faces are found more surely; do that first"
+            reports[0].remarks(job.name, what)
         _remark(reports[0], job, told, fits)
         return {**verbs._record(job, photo, dict(enumerate(found, 1))), "fits": fits}
 
