@@ -22,7 +22,7 @@ from visagist.errors import UsageError, WeightsError
 from visagist.systems import BROUGHT, PAINTINGS, SYSTEMS, Overrides, System
 from visagist.weights import device as devices
 from visagist.weights import store
-from visagist.weights.card import WeightsCard, summary
+from visagist.weights.card import WeightsCard, read_card, summary
 
 if TYPE_CHECKING:
     import torch
@@ -139,19 +139,32 @@ def load(name: str | os.PathLike[str], device: str = "auto", *, verb: str | None
     return loaded
 
 
+def check(name: str | os.PathLike[str], verb: str) -> None:
+    """What `load` would raise for a name or path, as far as the card tells it: networks are not read, torch is not imported."""
+    file = _file_of(name, verb)
+    row = SYSTEMS.get(read_card(file).system)
+    if row is not None:
+        _check_verb(row, verb, os.fspath(name))
+
+
 def features(name: str | os.PathLike[str], device: str = "auto") -> Loaded:
     """A feature network under the net name "features", by name, path or run folder. WeightsError, UsageError "wrong-verb"."""
+    loaded = load(features_place(name), device, verb="stylize")
+    if "features" not in loaded.nets:
+        hint = f"choose perceptual, {', '.join(BROUGHT)}, or a weights file of one of them"
+        raise UsageError(f"{os.fspath(name)[:80]} is {loaded.system.name}, not a feature network", code="wrong-verb", hint=hint)
+    return loaded
+
+
+def features_place(name: str | os.PathLike[str]) -> str:
+    """The name or path under which `load` finds a feature network. WeightsError "missing" for one that nobody has brought."""
     text = os.fspath(name)
     if text in BROUGHT and not os.path.exists(text):
         text = f"./{text}{store.SUFFIX}"
         if not os.path.isfile(text):
             hint = f"make it with `visagist convert FILE --network {name}`, or name another place with --features PATH"
             raise WeightsError(f"the weights of {name} do not come with visagist", code="missing", path=text, hint=hint)
-    loaded = load(text, device, verb="stylize")
-    if "features" not in loaded.nets:
-        hint = f"choose perceptual, {', '.join(BROUGHT)}, or a weights file of one of them"
-        raise UsageError(f"{os.fspath(name)[:80]} is {loaded.system.name}, not a feature network", code="wrong-verb", hint=hint)
-    return loaded
+    return text
 
 
 def painting(name: object) -> Path | None:

@@ -219,16 +219,20 @@ def plan(
 
 def _out_folder(out: str, single: bool) -> str | None:
     """The folder meant by `out`, or None where it names the file of a single result."""
+    from visagist.photo.encoding import FORMATS
+
     ending = os.path.splitext(out)[1].lower()
     if os.path.isdir(out) or out.endswith(os.sep):
         return out
-    if single and ending in PICTURE_ENDINGS:
+    if single and ending in FORMATS:
         return None
-    if os.path.lexists(out) or ending in PICTURE_ENDINGS:
+    if not single and (os.path.lexists(out) or ending in PICTURE_ENDINGS):
         raise UsageError("results of several photos need a folder", code="usage", path=out, hint="name a folder with -o")
     if single and ending:
         hint = "give the file an ending of .jpg, .png, .webp or .tif, or end a folder's name with /"
         raise UsageError(f"pictures cannot be written as {ending}", code="usage", path=out, hint=hint)
+    if os.path.lexists(out):
+        raise UsageError("this is a file without the ending of a picture", code="usage", path=out, hint="name another with -o")
     return out
 
 
@@ -295,16 +299,16 @@ def is_there(job: Job, overwrite: bool) -> bool:
     return job.out is not None and not overwrite and not job.in_place and os.path.lexists(job.out)
 
 
-def make_room(path: str) -> None:
+def make_room(path: str, hint: str = "choose another with -o") -> None:
     """Make the folder of a result and see that it can be written to, before work is put into the photo. OutputError."""
     folder = os.path.dirname(path) or "."
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         what = f"the folder cannot be made: {error.strerror}"
-        raise OutputError(what, code="unwritable", path=folder, hint="choose another with -o") from error
+        raise OutputError(what, code="unwritable", path=folder, hint=hint) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError("the folder cannot be written to", code="unwritable", path=folder, hint="choose another with -o")
+        raise OutputError("the folder cannot be written to", code="unwritable", path=folder, hint=hint)
 
 
 def _out_of_memory(error: Exception) -> bool:

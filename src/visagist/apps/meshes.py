@@ -31,15 +31,17 @@ def check(path: str, overwrite: bool) -> None:
 
 
 def write(path: str, mesh: Any, photo: Photo, overwrite: bool, *, colours: Any = None) -> None:
-    """Write the mesh (a `head.mesh.Mesh` whose uv lie in the photo) and what belongs to it; the photo is its texture.
+    """Write the mesh (a `head.mesh.Mesh` whose uv lie in the photo) and what belongs to it; the photo is its texture, and says so.
 
     colours  float [N, 3], 0..255: of the vertices, for a .ply; None: those of the photo where they are seen in it
     """
     import numpy as np
 
+    from visagist.photo.photo import Step
     from visagist.weights.card import write_atomically
 
     surface, *others = files(path)
+    photo = photo.edited(photo.pixels, Step("rotate", settings={"texture": os.path.basename(path)}))
     if others:
         material, texture = others
         photo.save(texture, overwrite=overwrite)

@@ -67,6 +67,16 @@ def at_once(model: str | None, styles: Sequence[str]) -> bool:
     return len(styles) == 1 and catalog.painting(styles[0]) is not None
 
 
+def check_networks(model: str | None, styles: Sequence[str], features: str) -> None:
+    """What is wrong with the networks that are asked for is said before any photo is opened, also where all results are there."""
+    from visagist import catalog
+
+    if model not in (None, "gatys", "fast-style"):
+        catalog.check(model, "stylize")
+    elif not at_once(model, styles):
+        catalog.check(catalog.features_place(features), "stylize")
+
+
 def sidecar_of(out: str) -> str:
     """The name of a picture's sidecar: "me.stylize.jpg.json"."""
     return out + ".json"

@@ -230,6 +230,7 @@ def stylize(
         raise UsageError("film is a setting of gatys", code="usage", hint="leave it out, or choose the model gatys")
 
     def planned(jobs: Sequence[Job]) -> None:
+        repaint.check_networks(model, styles, features)
         beside.guard(jobs, {} if film is None else {"film": [film]}, read=[*styles])
 
     more = {"sidecar": None, "seconds": None, "loss": None}

@@ -18,7 +18,7 @@ def choose(faces: Sequence[Face], face: int | str | None = "all") -> tuple[Face,
     if number not in ("all", "largest", None) and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
         raise UsageError(f"there is no face {face!r}", code="usage", hint="choose all, largest or a number from 1")
     if not faces:
-        raise FaceError("no face was found", code="no-face", hint="a lower --min-score finds more in `visagist detect`")
+        raise FaceError("no face was found", code="no-face", hint="turn it upright, or cut out the part with the face")
     if number == "all" or (number is None and len(faces) == 1):
         return tuple(faces)
     if number == "largest":
