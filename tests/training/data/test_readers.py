@@ -248,7 +248,7 @@ def test_portraits_have_no_faces_until_points_are_given(tmp_path: Path) -> None:
     items = read(folder, fold="dev")
     assert [i.person for i in items] == ["face00001", "face00003"]
     assert all(not i.faces and not i.complete and i.facts["age_2020"] == 40 for i in items)
-    with pytest.raises(TrainingError, match="none of 4 items has box"):
+    with pytest.raises(TrainingError, match="none of 4 items has box; name a csv of points, too"):
         read(folder, needs=("box",))
     points = DRAWN[1].faces[0].points
     assert points is not None

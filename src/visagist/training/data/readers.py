@@ -37,6 +37,7 @@ from visagist.training.data.tables import Offenders, Table, table
 log = logging.getLogger(__name__)
 
 StrPath = str | PathLike[str]
+BARE = "name a csv of points, too: `visagist landmarks FOLDER --csv` writes one"
 
 
 def read(
@@ -78,7 +79,8 @@ def read(
     if not kept:
         why = "no items" if not items else f"none of {len(items)} items has {' and '.join(needs)}"
         where = "" if fold in (None, "all") else f" in fold {fold!r}"
-        raise TrainingError(why + where, code="no-data", path=paths[0] if paths else None)
+        hint = "" if not items or not {"points", "box"} & set(needs) else BARE
+        raise TrainingError(why + where, code="no-data", path=paths[0] if paths else None, hint=hint)
     return kept
 
 
