@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from visagist.errors import UsageError, WeightsError
 from visagist.recipe import Item, Recipe, Stage, Tools
 from visagist.training.loop import train
 from visagist.weights.store import read
@@ -421,39 +420,3 @@ def test_schedule_and_clip(tmp_path):
     moved: list[float] = []
     go(changed(Ramp(steps=4), clip=2.0, schedule=lambda progress: 1 - progress), tmp_path)
     assert moved == pytest.approx([0.2, 0.15, 0.1, 0.05], abs=1e-4)
-
-
-def test_a_training_can_begin_with_weights_and_refuses_those_of_another_network(tmp_path) -> None:
-    first = go(Toy(), tmp_path / "first")
-    again = go(Toy(steps=1, rate=0.0), tmp_path / "again", start=tmp_path / "first")
-    assert all(torch.allclose(again[name], value, atol=1e-3) for name, value in first.items())  # float16 in the file
-    settings = json.loads((tmp_path / "again" / "settings.json").read_text())
-    assert settings["start"]  # and so a run begun with other weights is not resumed
-
-    class Other(Toy):
-        def networks(self):
-            return {"net": nn.Sequential(nn.Conv2d(3, 5, 3), nn.ELU(), nn.Flatten(), nn.Linear(20, 1))}
-
-    with pytest.raises(WeightsError) as raised:
-        go(Other(), tmp_path / "other", start=tmp_path / "first")
-    assert raised.value.code == "wrong-shape"
-
-
-def test_a_blend_lies_between_what_it_began_with_and_what_it_learnt(tmp_path) -> None:
-    class Summed(Toy):
-        def measure(self, nets, items, tools):
-            return {"sum": float(sum(p.sum() for p in nets["net"].parameters()))}
-
-    start = go(Toy(), tmp_path / "first")
-    more = {"start": tmp_path / "first", "validation": ITEMS}
-    learnt = go(Summed(steps=5), tmp_path / "second", **more)
-    half = go(Summed(steps=5), tmp_path / "second", blend=0.5, resume=True, **more)  # only writes what is written anew
-    assert any(not torch.equal(value, start[name]) for name, value in learnt.items())
-    for name, value in half.items():
-        assert torch.allclose(value, (start[name] + learnt[name]) / 2, atol=1e-3)  # float16 in the files
-    (row,) = json.loads((tmp_path / "second" / "weights.json").read_text())["measured"]
-    assert row["value"] == pytest.approx(sum(float(value.sum()) for value in half.values()), abs=1e-2)
-
-    for wrong in ({"blend": 0.5}, {"blend": 0.0, **more}, {"blend": 1.5, **more}):
-        with pytest.raises(UsageError, match="blend"):
-            go(Toy(), tmp_path / "third", **wrong)
