@@ -130,7 +130,7 @@ def main() -> None:
     overlap = {person_of(item) for item in dev} & {person_of(item) for item in (*photos, *made)}
     if overlap:
         raise SystemExit(f"{len(overlap)} people are in both parts")
-    recipe = Embedding(window=options.window, steps=options.steps, gradients=0)
+    recipe = Embedding(window=options.window, steps=options.steps)
     found: dict[str, list[np.ndarray]] = {arm: [] for arm in ARMS}
     for seed in range(options.seeds):
         for arm in ARMS:
@@ -139,7 +139,7 @@ def main() -> None:
                 items = warm(photos + (made if arm == "with" else []))
                 print(f"{folder}: {len(items)} pictures", file=sys.stderr, flush=True)
                 begun = (folder / "settings.json").is_file()
-                train(recipe, items, folder, system="embedding", seed=seed, resume=begun, quiet=True)
+                train(recipe, items, folder, system="embedding", card={"preset": "pooled"}, seed=seed, resume=begun, quiet=True)
             found[arm].append(vectors(folder, dev))
     yaws = np.array([pose_of(np.asarray(item.faces[0].points)).yaw for item in dev])
     result = compared(found, dev, yaws)

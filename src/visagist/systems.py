@@ -170,7 +170,8 @@ SYSTEMS: dict[str, System] = {
             verb="recognize",
             paper="own network; Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss. CVPR 2019",
             presets={
-                "default": (EMBEDDING, {}),
+                "default": ("visagist.recognize.maps:FromMaps", {}),
+                "pooled": (EMBEDDING, {}),
                 "mobile": (EMBEDDING, {"network": "mobile", "zoom": 1.0}),
                 "light-cnn": (EMBEDDING, {"network": "light-cnn", "window": 128, "zoom": 1.0, "dropout": 0.7, "rate": 0.01}),
                 "deep": (EMBEDDING, {"network": "deep", "zoom": 1.0, "dimensions": 512}),

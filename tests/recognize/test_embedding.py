@@ -20,7 +20,7 @@ from visagist.training import metrics
 from visagist.training.data.made_up import items as drawn
 from visagist.training.loop import train
 
-TINY = Embedding(window=32, widths=(8, 8, 16, 16), blocks=(1, 1, 1), dimensions=16, gradients=8, batch=16, steps=40, dropout=0.0)
+TINY = Embedding(window=32, widths=(8, 8, 16, 16), blocks=(1, 1, 1), dimensions=16, batch=16, steps=40, dropout=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def items() -> list[Item]:
 @pytest.mark.parametrize(
     ("preset", "count", "length", "side"),
     [
-        ("default", 2_315_040, 256, 112),
+        ("pooled", 2_315_040, 256, 112),
         ("mobile", 1_068_928, 256, 112),
         ("light-cnn", 5_480_864, 256, 128),
         ("deep", 24_025_600, 512, 112),
@@ -106,7 +106,6 @@ def test_every_parameter_gets_a_gradient(items: list[Item], network: str) -> Non
     recipe = dataclasses.replace(TINY.suited(items), network=network)
     run = run_of(recipe)
     touched: set[str] = set()
-    assert not list(run.nets["gradients"].parameters())
     names = [f"{name}.{key}" for name, net in run.nets.items() for key, _ in net.named_parameters()]
     for name, net in run.nets.items():
         for key, p in net.named_parameters():
@@ -239,13 +238,11 @@ def test_it_learns_a_batch_by_heart(items: list[Item], network: str, rate: float
 
 def test_a_training_ends_in_weights_that_know_how_many_people_they_saw(items: list[Item], tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, steps=3)
-    weights = train(
-        recipe, items, tmp_path / "run", system="embedding", validation=items, workers=0, threads=1, measure_every=3, quiet=True
-    )
+    settings = {"system": "embedding", "card": {"preset": "pooled"}, "workers": 0, "threads": 1, "quiet": True}
+    weights = train(recipe, items, tmp_path / "run", validation=items, measure_every=3, **settings)
     loaded = catalog.load(weights)
     assert loaded.recipe.people == 6
-    assert set(loaded.nets) == {"embedding", "gradients"}
-    assert loaded.nets["gradients"].matrix.abs().max() > 0
+    assert set(loaded.nets) == {"embedding"}
     told = {row.metric: row.value for row in loaded.card.measured}
     assert {"pair_accuracy", "eer", "threshold", "false_accept_rate", "score_at_far_0.01", "frr_at_far_0.01"} <= told.keys()
     counts = {row.metric: row.n for row in loaded.card.measured}  # six people, each of six pictures a clip of its own
@@ -255,13 +252,5 @@ def test_a_training_ends_in_weights_that_know_how_many_people_they_saw(items: li
     assert counts["rank1"] == counts["template_rank5"] == 30
     assert sum(n for name, n in counts.items() if name.startswith("rank1_yaw_")) == 30
     vectors = loaded.recipe.vectors(loaded.nets, [np.zeros((32, 32, 3), np.uint8)])
-    assert vectors.shape == (1, 16 + 8) == (1, loaded.recipe.length)
+    assert vectors.shape == (1, 16) == (1, loaded.recipe.length)
     assert torch.allclose(torch.from_numpy(vectors), unit(torch.from_numpy(vectors)))
-
-
-def test_without_the_part_by_gradients(items: list[Item], tmp_path: Path) -> None:
-    recipe = dataclasses.replace(TINY, steps=1, gradients=0)
-    assert len(recipe.stages()) == 1
-    loaded = catalog.load(train(recipe, items, tmp_path / "run", system="embedding", workers=0, threads=1, quiet=True))
-    (face,) = loaded.recipe.recognize(loaded.nets, items[0].photo, items[0].faces)
-    assert face.identity is not None and face.identity.shape == (16,)

@@ -3,11 +3,12 @@
 Paper   Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss for Deep Face Recognition. CVPR 2019 (the loss);
         Chen, Liu, Gao, Han: MobileFaceNets. CCBR 2018 (the network "mobile").
 Input   an aligned window (see `aligned.py`), RGB [B, 3, S, S] in [-1, 1], S = 112.
-Output  [B, D]; of unit length once `unit` has seen it. In use another part is put behind it (`gradients.py`), as long as the first.
+Output  [B, D]; of unit length once `unit` has seen it.
         The score of two faces is the cosine of their vectors, -1..1.
-Differs The default network is our own ("pooled"): plain residual blocks, as a processor core trains them 4 times as fast as
-        depthwise convolutions. The margin begins after a fifth of the training. People with few pictures are drawn more often
-        than their share. In use a face's vector is the mean of the window's and the mirrored window's.
+Differs The default, a layer on a landmark network's maps, is in `maps.py`; here are networks that learn from pixels. Our own
+        ("pooled") has plain residual blocks, as a processor core trains them 4 times as fast as depthwise convolutions. The
+        margin begins after a fifth of the training. People with few pictures are drawn more often than their share. In use a
+        face's vector is the mean of the window's and the mirrored window's.
 Read    Pooled and Mobile (networks; two more: `light_cnn.py`, `residual.py`), Margin (loss), Embedding: compose, example, step;
         then measure and recognize (use).
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import cos, pi, sin
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -33,18 +34,16 @@ from visagist.photo.boxes import iou
 from visagist.photo.face import Face
 from visagist.photo.photo import Photo
 from visagist.photo.window import Window
-from visagist.recipe import Batch, Item, Networks, Recipe, Run, Scalars, Stage, Tools
+from visagist.recipe import Batch, Item, Networks, Recipe, Run, Stage, Tools
 from visagist.recognize import disturb
 from visagist.recognize.album import Album, apart, clip_of, face_of, is_made_up, person_of
 from visagist.recognize.aligned import five_points, window_of
 from visagist.recognize.augment import Augment
-from visagist.recognize.gradients import Gradients, histograms
 from visagist.recognize.light_cnn import LightCNN
 from visagist.recognize.likeness import Scale
 from visagist.recognize.residual import Deep
 
 AT_ONCE = 64  # windows in one pass of a network
-FITTED = 3200  # most photographs that the part by gradients is taken from
 
 # --- networks -----------------------------------------------------------------------------------------------------------------
 
@@ -174,7 +173,7 @@ class Embedding(Recipe):
     """Settings of the network, its window and its training; see the file's head."""
 
     needs: ClassVar[tuple[str, ...]] = ("person",)
-    ships: ClassVar[tuple[str, ...]] = ("embedding", "gradients")
+    ships: ClassVar[tuple[str, ...]] = ("embedding",)
 
     network: str = "pooled"  # pooled (our own), mobile (MobileFaceNet), light-cnn (Light CNN-9), deep (ResNet-18, for GPUs)
     window: int = 112  # side of the aligned window in pixels, a multiple of 16
@@ -182,7 +181,6 @@ class Embedding(Recipe):
     widths: tuple[int, int, int, int] = (32, 64, 128, 256)  # pooled: channels at 1/2, 1/4, 1/8, 1/16 of the window
     blocks: tuple[int, int, int] = (1, 2, 1)  # pooled: residual blocks at 1/4, 1/8, 1/16
     dimensions: int = 256  # D: length of the network's part of the vector
-    gradients: int = 200  # length of the part by gradients, 0 for none
     dropout: float = 0.4  # of the features before the last layer
     people: int = 0  # P: people that the loss tells apart; 0: those among the items
     scale: float = 32.0  # s: what cosines are multiplied by
@@ -218,13 +216,12 @@ class Embedding(Recipe):
             net = LightCNN(self.side, self.dimensions, self.dropout)
         else:
             raise ValueError(f"there is no network {self.network!r}, but pooled, mobile, light-cnn and deep")
-        gradients = Gradients(self.side, self.gradients)
-        return {"embedding": net, "people": Margin(max(1, self.people), self.dimensions), "gradients": gradients}
+        return {"embedding": net, "people": Margin(max(1, self.people), self.dimensions)}
 
     @property
     def length(self) -> int:
         """Of the whole vector."""
-        return self.dimensions + self.gradients
+        return self.dimensions
 
     def stages(self) -> tuple[Stage, ...]:
         learn = Stage(
@@ -232,23 +229,7 @@ class Embedding(Recipe):
             steps=self.steps, schedule=lambda done: min(done / 0.04 + 0.02, 1.0) * (0.5 + 0.5 * cos(pi * done)),
             average=self.average, clip=5.0,
         )  # fmt: skip
-        return (learn, Stage("gradients", ("gradients",), fit=self.fit)) if self.gradients else (learn,)
-
-    def fit(self, run: Run, items: Sequence[Item]) -> Scalars:
-        """The part by gradients, from at most `FITTED` photographs, each as it is and mirrored."""
-        net = run.nets["gradients"]
-        assert isinstance(net, Gradients)
-        album = Album.of(items, self.made_up)
-        chosen = album.all[0] or album.all[1]
-        chosen = [chosen[i * len(chosen) // FITTED] for i in range(FITTED)] if len(chosen) > FITTED else chosen
-        features = []
-        for start in range(0, len(chosen), AT_ONCE):
-            windows = [to_network(self._window(items[i]).cut(items[i].photo.pixels)) for i in chosen[start : start + AT_ONCE]]
-            x = torch.from_numpy(np.stack(windows))
-            features.append((histograms(x) + histograms(x.flip(3))) / 2)
-        held = net.cpu().fit(torch.cat(features), torch.from_numpy(album.labels[chosen]))
-        net.to(run.device)
-        return {"held": held, "n": float(len(chosen))}
+        return (learn,)
 
     def optimizers(self, nets: Networks) -> dict[str, torch.optim.Optimizer]:
         parameters = [p for name in ("embedding", "people") for p in nets[name].parameters()]
@@ -304,7 +285,7 @@ class Embedding(Recipe):
 
     def step(self, run: Run, batch: Batch) -> Mapping[str, Tensor | float]:
         with run.autocast():
-            vectors = run.nets["embedding"](batch["image"].contiguous(memory_format=torch.channels_last))
+            vectors = self.view(run.nets, batch["image"].contiguous(memory_format=torch.channels_last))
         cosines = run.nets["people"](vectors)  # [B, P]
         margin = self.margin if run.progress >= self.plain else 0.0
         loss = angular_loss(cosines, batch["label"], scale=self.scale, margin=margin)
@@ -316,7 +297,7 @@ class Embedding(Recipe):
         """Twenty-four examples with the cosine to their person and to the nearest other; uint8 [H, W, 3]."""
         images, labels = batch["image"][:24], batch["label"][:24]
         with torch.inference_mode():
-            cosines = run.nets["people"](run.nets["embedding"](images))
+            cosines = run.nets["people"](self.view(run.nets, images))
         own = cosines.gather(1, labels[:, None])[:, 0]
         other = cosines.scatter(1, labels[:, None], -1).max(1).values
         captions = [f"{a:.2f} / {b:.2f}" for a, b in zip(own.tolist(), other.tolist(), strict=True)]
@@ -325,16 +306,23 @@ class Embedding(Recipe):
 
     # use
 
+    def view(self, nets: Mapping[str, nn.Module], x: Tensor) -> Tensor:
+        """Windows [B, 3, S, S] -> the vectors [B, D] that people are told apart by in training."""
+        return cast("Tensor", nets["embedding"](x))
+
+    def parts(self, nets: Mapping[str, nn.Module], x: Tensor) -> list[Tensor]:
+        """Windows [B, 3, S, S] -> the parts [B, ...] of which a vector is made in use."""
+        return [self.view(nets, x)]
+
     def vectors(self, nets: Mapping[str, nn.Module], windows: Sequence[np.ndarray]) -> np.ndarray:
-        """Unit vectors float32 [N, length] of windows uint8 [S, S, 3]: means of each and its mirror image, both parts as long."""
+        """Unit vectors float32 [N, length] of windows uint8 [S, S, 3]: means of each and its mirror image, all parts as long."""
         where = next(nets["embedding"].parameters()).device
         found = [np.empty((0, self.length), np.float32)]
         with torch.inference_mode():
             for start in range(0, len(windows), AT_ONCE):
                 x = torch.from_numpy(np.stack([to_network(w) for w in windows[start : start + AT_ONCE]])).to(where)
                 views = torch.cat([x, x.flip(3)])
-                parts = [nets[name](views).view(2, len(x), -1) for name in self.ships if name == "embedding" or self.gradients]
-                parts = [unit(unit(part).sum(0)) for part in parts]
+                parts = [unit(unit(part.view(2, len(x), -1)).sum(0)) for part in self.parts(nets, views)]
                 found.append(unit(torch.cat(parts, dim=1)).cpu().numpy())
         return np.concatenate(found)
 
