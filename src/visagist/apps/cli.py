@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Annotated, Any, cast
 
 import typer
-from typer.core import TyperGroup
 
 from visagist.apps import augmenting, learning, people, process, recognizing, turning
+from visagist.apps.commands import App, Group
 from visagist.apps.options import (
     MAX_PIXELS,
     Colour,
@@ -47,18 +47,18 @@ from visagist.errors import UsageError, VisagistError
 WrongCommandLine: type[Any] = typer.BadParameter.__mro__[1]  # what the parser raises; its home differs between versions of typer
 
 
-class Front(TyperGroup):
+class Front(Group):
     """The top of the command line: turns whatever happens below into one line and the documented exit code."""
 
     def main(self, *args: Any, **more: Any) -> Any:
         alone = more.pop("standalone_mode", True)
-        code = guarded(lambda: TyperGroup.main(self, *args, **{**more, "standalone_mode": False}))
+        code = guarded(lambda: Group.main(self, *args, **{**more, "standalone_mode": False}))
         if alone:
             sys.exit(code)
         return code
 
     def invoke(self, ctx: Any) -> Any:
-        return guarded(lambda: TyperGroup.invoke(self, ctx))  # here, because typer has its own idea of Ctrl-C and broken pipes
+        return guarded(lambda: Group.invoke(self, ctx))  # here, because typer has its own idea of Ctrl-C and broken pipes
 
 
 def guarded(run: Callable[[], Any]) -> int:
@@ -93,7 +93,7 @@ def guarded(run: Callable[[], Any]) -> int:
     return code if isinstance(code, int) else 0
 
 
-app = typer.Typer(
+app = App(
     name="visagist",
     cls=Front,
     epilog="Exit codes: 0 done, 1 some photos failed, 2 wrong usage, 3 all failed, 4 training stopped, 130 interrupted, 70 bug.",

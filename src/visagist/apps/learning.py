@@ -13,9 +13,9 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from visagist.apps import locating
+from visagist.apps.commands import Command, Group
 from visagist.apps.recipe_options import options_of, values_of
 from visagist.apps.report import as_json, waiting
 from visagist.errors import FaceError, OutputError, PhotoError, TrainingError, UsageError, VisagistError
@@ -47,11 +47,11 @@ def _as_training() -> Iterator[None]:
         raise TrainingError(error.what, code=error.code, path=error.path, hint=error.hint) from error
 
 
-class SeveralData(TyperCommand):
+class SeveralData(Command):
     """A command whose `--data A B C` takes everything up to the next option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return TyperCommand.parse_args(self, ctx, spread(args, "--data"))
+        return Command.parse_args(self, ctx, spread(args, "--data"))
 
 
 def spread(arguments: Sequence[str], option: str) -> list[str]:
@@ -70,7 +70,7 @@ def spread(arguments: Sequence[str], option: str) -> list[str]:
     return out
 
 
-class Systems(TyperGroup):
+class Systems(Group):
     """`visagist train`: each system of the table is a command, made when it is asked for, because that imports its room."""
 
     def list_commands(self, ctx: Any) -> list[str]:
