@@ -101,7 +101,7 @@ def test_the_texture_of_a_mesh_says_what_it_is(here: Path, photo: Write, came: s
     assert (Photo.open("head.png").pixels == source.pixels).all()
     assert is_marked("head.png") and not is_marked(came)  # so that a walk through the folder leaves it alone
     (step,) = read_history("head.png")
-    assert (step.verb, step.settings, step.source_type) == ("rotate", {"texture": "head.obj"}, "algorithmicallyEnhanced")
+    assert (step.verb, step.settings, step.source_type) == ("rotate", {"texture_of": "head.obj"}, "algorithmicallyEnhanced")
     meshes.write("head.glb", mesh, source, overwrite=False)
     assert b"urn:visagist:steps" in Path("head.glb").read_bytes()
 

@@ -41,7 +41,7 @@ def write(path: str, mesh: Any, photo: Photo, overwrite: bool, *, colours: Any =
     from visagist.weights.card import write_atomically
 
     surface, *others = files(path)
-    photo = photo.edited(photo.pixels, Step("rotate", settings={"texture": os.path.basename(path)}))
+    photo = photo.edited(photo.pixels, Step("rotate", "mesh", settings={"texture_of": os.path.basename(path)}))
     if others:
         material, texture = others
         photo.save(texture, overwrite=overwrite)
