@@ -49,6 +49,7 @@ class System:
         return next(iter(self.files.values()), None)
 
 
+PEOPLE = ("", "rendered")  # learnt from photographs too, or from rendered people alone: weights without anybody's terms
 PAINTINGS = ("starry-night", "the-scream", "shipwreck", "woman-with-hat")  # their pictures, and networks that paint like them
 # Style transfer as the program style-transfer (fzliu, 2015) does it.
 PROGRAM = {"iterations": 512, "guard": 0.0, "style_scale": 1.2, "gram": "seed", "balance": False, "method": "scipy"}
@@ -72,6 +73,7 @@ SYSTEMS: dict[str, System] = {
                 "face-sheet": ("visagist.detect.yolo:YoloFaceSheet", {}),
                 "paper": ("visagist.detect.yolo:Yolo", {}),
             },
+            variants=PEOPLE,
         ),
         System(
             name="rcnn",
@@ -99,6 +101,7 @@ SYSTEMS: dict[str, System] = {
             verb="landmarks",
             paper="own network; Sun, Xiao, Wei, Liang, Wei: Integral Human Pose Regression. ECCV 2018",
             presets={"default": ("visagist.landmarks.landmarks68:Landmarks68", {})},
+            variants=PEOPLE,
         ),
         System(
             name="keypoint-cnn",
