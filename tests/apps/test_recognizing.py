@@ -132,6 +132,7 @@ def test_a_photo_without_a_face_fails_and_the_rest_is_compared(here: Path, known
     ("arguments", "said"),
     [
         (["a.png"], "one photo alone"),
+        (["drawn"], "there is no photo to compare (1 made by visagist left out)"),
         (["a.png", "b.png", "--index", "i"], "of a gallery"),
         (["a.png", "--gallery", "nowhere"], "nowhere: [empty-gallery] there is no such folder; a gallery is a folder of photos"),
         (["a.png", "--gallery", "b.png"], "this is no folder"),

@@ -79,8 +79,11 @@ def recognize(
         return _search(options, gallery, index, scale, min_score, top, face, model, device.value)
     if index is not None:
         raise UsageError("--index is of a gallery", code="usage", hint="add --gallery FOLDER")
-    if len(batch.collect(photos)[0]) < 2:
-        raise UsageError("one photo alone shows nobody else", code="usage", hint="name two photos, or add --gallery FOLDER")
+    jobs, marked = batch.collect(photos)
+    if len(jobs) < 2:
+        what = "one photo alone shows nobody else" if jobs else "there is no photo to compare"
+        left = f" ({marked} made by visagist left out)" if marked else ""
+        raise UsageError(what + left, code="usage", hint="name two photos, or add --gallery FOLDER")
     return _compare(options, scale, min_score, face, model, device.value)
 
 
