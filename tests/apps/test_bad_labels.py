@@ -117,7 +117,10 @@ def test_data_without_a_box_or_without_anything(here: Path, run: Run, verb: str,
 
 @pytest.mark.parametrize("system", ["embedding", "cifar-cnn"])
 @pytest.mark.parametrize("ends", ["cut short", "as a whole one does"])
-def test_a_damaged_picture_of_a_folder_of_people_or_classes(run: Run, here: Path, system: str, ends: str) -> None:
+def test_a_damaged_picture_of_a_folder_of_people_or_classes(
+    run: Run, here: Path, system: str, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "load", REAL_LOAD)  # recipes borrow networks
     for number, item in enumerate(made_up.items(4, size=64)):
         Path("people", "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
         Image.fromarray(item.photo.pixels).save(Path("people", "ab"[number % 2], f"{number}.png"))
