@@ -55,9 +55,7 @@ def test_the_largest_face_is_taken_and_faceless_pictures_are_left_out(
 
 def test_evaluate_looks_for_faces_itself(folder: Callable[[], Known], tmp_path: Path) -> None:
     recipe = Embedding(window=32, widths=(8, 8, 8, 8), blocks=(1, 1, 1), dimensions=8, batch=8, steps=1)
-    train(
-        recipe, located(read("people"), "cpu"), tmp_path / "run", system="embedding", card=POOLED, workers=0, threads=1, quiet=True
-    )
+    train(recipe, located(read("people"), "cpu"), tmp_path / "run", **POOLED)
     catalog.forget()
     done = CliRunner().invoke(app, ["evaluate", "embedding", "--data", "people", "--weights", str(tmp_path / "run"), "--quiet"])
     assert done.exit_code == 0, done.stderr
@@ -69,9 +67,7 @@ def test_evaluate_looks_for_faces_itself(folder: Callable[[], Known], tmp_path: 
 
 def test_evaluate_with_the_labelled_faces(folder: Callable[[], Known], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Embedding(window=32, widths=(8, 8, 8, 8), blocks=(1, 1, 1), dimensions=8, batch=8, steps=1)
-    train(
-        recipe, located(read("people"), "cpu"), tmp_path / "run", system="embedding", card=POOLED, workers=0, threads=1, quiet=True
-    )
+    train(recipe, located(read("people"), "cpu"), tmp_path / "run", **POOLED)
     catalog.forget()
     asked = ["evaluate", "embedding", "--data", "people", "--weights", str(tmp_path / "run"), "--finder", "none", "--quiet"]
     bare = CliRunner().invoke(app, asked)
