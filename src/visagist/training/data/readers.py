@@ -126,7 +126,7 @@ def _sets(path: Path) -> list[Path]:
     sets = [p for p in inside if p.is_dir() and (any(p.glob("*.csv")) or any(p.glob("*.tar")))]
     if sets and (left := [p.name for p in inside if p not in sets and has_pictures(p)]):
         what = f"{', '.join(left[:5])}{f' and {len(left) - 5} more' if len(left) > 5 else ''}"
-        log.warning("%s holds sets: of it %s are read, pictures in %s are not", path, ", ".join(p.name for p in sets), what)
+        log.warning("only the sets in %s are read: %s; left out are pictures in %s", path, ", ".join(p.name for p in sets), what)
     return sets or [path]
 
 
