@@ -314,10 +314,10 @@ def relief(
     photo, known = as_photo(photo), settings.pop("known_albedo", None)
     recipe: Any = catalog.recipe("shading", **settings)
     albedo = None if known is None else as_photo(known).pixels
-    loaded = catalog.load("morphable", device)
-    chosen = _pointed(photo, faces, face, device)
+    loaded, whole = (catalog.load(name, device) for name in ("morphable", "morphable-head"))
+    chosen, bust = _pointed(photo, faces, face, device), whole.recipe.model(whole.nets)
     with loaded.inference():
-        found: tuple[Any, ...] = recipe.reliefs(loaded.nets, photo, chosen, turner=loaded.recipe, known=albedo)
+        found: tuple[Any, ...] = recipe.reliefs(loaded.nets, photo, chosen, turner=loaded.recipe, known=albedo, bust=bust)
     return found
 
 

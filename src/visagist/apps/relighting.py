@@ -99,8 +99,11 @@ def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: 
 
 def _told(recipe: Any, loaded: Any, photo: Photo, face: Face, given: Mapping[str, Any]) -> Any:
     """The relief of a face, or the FaceError that says why there is none: one face of a group must not stop the others."""
+    from visagist import catalog
+
+    whole = catalog.load("morphable-head", str(loaded.device))
     try:
-        return recipe.reliefs(loaded.nets, photo, [face], turner=loaded.recipe, **given)[0]
+        return recipe.reliefs(loaded.nets, photo, [face], turner=loaded.recipe, bust=whole.recipe.model(whole.nets), **given)[0]
     except FaceError as error:
         return error
 

@@ -21,9 +21,10 @@ from visagist.head.mesh import Mesh
 from visagist.head.morphable import Morphable
 from visagist.head.render import harmonic
 from visagist.photo.window import Window
+from visagist.rotate.around import OUTSIDE, Head, matte
 from visagist.rotate.depth import lifted
 from visagist.rotate.reference import Reference, drawn
-from visagist.rotate.skin import blurred, grown
+from visagist.rotate.skin import BRIGHT, DARK, alike, blurred, grown
 from visagist.rotate.spread import spread
 
 TORN, STEEP = 0.35, 6.0  # a step in depth larger than both, in model units and pixels, is an edge between two surfaces
@@ -35,6 +36,10 @@ DARKEST = 0.1  # least shade, in parts of the face's median
 DIM = 0.3  # least old shade for a new lamp, in parts of the face's median
 SLOW, UNEXPLAINED = 1.5, 2.5  # model units over which brightness is averaged; by how much it may differ from what light explains
 SOFT = 0.25  # model units: a lamp is no point, so its light changes over some distance
+BELONGS = 0.9  # of the head's matte: what tells the light there
+HAIR = 0.7  # what is darker than so much of the skin in its light is hair of skin's hue, and tells no light
+LESS = 0.4  # so much of what a lamp adds reaches what is not seen to be skin: nobody knows what light it was in
+MEETING = 2.5  # model units over which the face's change of light passes into that of the rest of the head
 SHOULDER = 0.75  # linear light that becomes brighter than this is bent, so that bright skin does not burn out
 
 
@@ -52,6 +57,7 @@ class Relief:
     frontal    the light comes from the camera: little or nothing was changed
     rounds     how many were needed
     known      the albedo that was known before, None where it was not
+    head       the rest of the head, in the window; without it a new light ends beside the face
     """
 
     window: Window
@@ -67,6 +73,7 @@ class Relief:
     frontal: bool
     rounds: int
     known: np.ndarray | None = None
+    head: Head | None = None
 
     @cached_property
     def _drawn(self) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -154,25 +161,83 @@ class Relief:
 
         strength  0..1, 0 gives the photo back
 
-        Every pixel's linear light is multiplied by new shade over old shade, so that all texture stays; beyond the face that
-        factor goes smoothly back to 1 (a harmonic map: the same as blending by Poisson's equation in the logarithm).
+        Every pixel's linear light is multiplied by new shade over old shade, so that all texture stays. Scalp, ears, neck and the
+        hair next to the face get a new light of their own normals, as far as the head's edges in the picture; a relief without a
+        head lets the face's go smoothly back to none, over what looks the same.
         """
+        if self.head is not None:
+            return self._relit(pixels, self.head, azimuth, elevation, strength)
         old, new = np.maximum(self._shade() * self._unexplained(pixels), 1e-3), lamp(self.normals, azimuth, elevation)
-        usual = float(np.median(old[self.mask]))
         new *= old[self.mask].mean() / new[self.mask].mean()
-        gain = np.log(np.maximum(new, DARKEST * usual) / np.maximum(old, DIM * usual))
+        gain = _ratio(new, old, float(np.median(old[self.mask])))
         return self._brightened(pixels, strength * cv2.GaussianBlur(_bounded(gain), (0, 0), SOFT * self.unit))
+
+    def _relit(self, pixels: np.ndarray, head: Head, azimuth: float, elevation: float, strength: float) -> np.ndarray:
+        """The same for face and head, in a window that shows both."""
+        window, at = self._wide(head, pixels.shape[:2])
+
+        def wide(values: np.ndarray, fill: float = 0) -> np.ndarray:
+            out = np.full((*window.size, *values.shape[2:]), fill, values.dtype)
+            out[at] = values
+            return out
+
+        moved = Window(np.array([[1.0, 0, at[1].start], [0, 1.0, at[0].start]]), window.size)
+        normals, there, skull = head.within(moved).drawn(window.size)
+        shown = window.cut(pixels)
+        face, mask, sure = (wide(one) for one in (self.whole, self.mask, grown(self.whole, -INNER * self.unit) & self.covered))
+        share = matte(cv2.GaussianBlur(shown / np.float32(255), (0, 0), 1.0), face, there, skull, self.unit)
+        # old light: what slowly differs from the face's harmonics is measured on the scalp, too
+        colour = linear(shown).astype(np.float64)
+        bright, own = colour @ LUMINANCE, wide(self._shade())
+        rest = np.maximum(harmonics(normals, self._order) @ self.light, DIM * float(np.median(own[mask])))
+        counted = mask
+        if self.known is None:
+            lit = (bright > DARK) & (colour.max(2) < BRIGHT) & skull & ~face & (share > BELONGS)
+            lit &= bright / rest > HAIR * float(np.median((bright / np.maximum(own, 0.05))[mask]))
+            counted = mask | (lit & alike(np.log(np.maximum(colour, DARK / 3)), mask))
+        else:
+            bright /= wide(self.known, 1.0)
+        slow = self._slow(bright / np.maximum(np.where(sure, own, rest), 0.05), counted, mask)
+        # new over old, on the face and beyond; the two meet smoothly
+        own, rest = np.maximum(own * slow, 1e-3), rest * slow
+        usual, new = float(np.median(own[mask])), lamp(wide(self.normals), azimuth, elevation)
+        scale = own[mask].mean() / new[mask].mean()
+        on_face, beyond = _ratio(scale * new, own, usual), _ratio(scale * lamp(normals, azimuth, elevation), rest, usual)
+        beyond = np.clip(beyond, *np.percentile(on_face[mask], (1, 99)))  # nothing becomes darker or brighter than a face does
+        told = blurred(counted.astype(np.float64), SLOW / 3 * self.unit)
+        beyond = np.where(beyond > 0, beyond * (LESS + (1 - LESS) * np.clip(2 * told, 0, 1)), beyond)
+        beyond = harmonic(beyond[..., None].astype(np.float32), there)[..., 0]
+        far = cv2.distanceTransform((~sure).astype(np.uint8), cv2.DIST_L2, 5) > MEETING * self.unit
+        off = harmonic(np.where(sure, on_face - beyond, 0)[..., None].astype(np.float32), sure | far)[..., 0]
+        gain = cv2.GaussianBlur(_bounded(beyond + off), (0, 0), SOFT * self.unit)
+        laid = cv2.GaussianBlur((strength * gain * share).astype(np.float32), (0, 0), 0.8)
+        return _multiplied(pixels, laid, window)
+
+    def _wide(self, head: Head, size: tuple[int, int]) -> tuple[Window, tuple[slice, slice]]:
+        """A window of the same scale that also shows what a photo of this size does of the head; where this one lies in it."""
+        (height, width), around = self.change.shape, (OUTSIDE + 0.5) * self.unit
+        places = head.placed[head.head, :2]
+        ends = self.window.to_window(np.array([[0.0, 0.0], size[::-1]]))
+        low = np.minimum(np.floor(np.maximum(places.min(0) - around, ends[0])), 0).astype(int)
+        high = np.maximum(np.ceil(np.minimum(places.max(0) + around, ends[1])), (width, height)).astype(int)
+        matrix = self.window.matrix.copy()
+        matrix[:, 2] -= low
+        across, down = (high - low).tolist()
+        return Window(matrix, (down, across)), (slice(-low[1], height - low[1]), slice(-low[0], width - low[0]))
 
     def _unexplained(self, pixels: np.ndarray) -> np.ndarray:
         """Slow changes of brightness that normals and light do not explain, [h, w] about 1. On one face's skin they are light as
         well: a second lamp, a cast shadow, an outline that is brighter than Lambert's law has it."""
         bright = linear(self.window.cut(pixels)).astype(np.float64) @ LUMINANCE
         bright /= 1 if self.known is None else self.known  # of any scale
-        left = np.where(self.mask, bright / np.maximum(self._shade(), 0.05), 0)
-        sums, counts = (blurred(a.astype(np.float64), SLOW * self.unit) for a in (left, self.mask))
-        left = sums / np.maximum(counts, 1e-9)
-        left = np.clip(left / np.median(left[self.mask]), 1 / UNEXPLAINED, UNEXPLAINED)
-        return harmonic(left[..., None].astype(np.float32), counts > 0.02)[..., 0].astype(np.float64)
+        return self._slow(bright / np.maximum(self._shade(), 0.05), self.mask, self.mask)
+
+    def _slow(self, left: np.ndarray, counted: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Averages of what is left [h, w] over those pixels that count, bool [h, w], continued; in the median 1 on the mask."""
+        sums, counts = (blurred(a.astype(np.float64), SLOW * self.unit) for a in (np.where(counted, left, 0), counted))
+        slow = sums / np.maximum(counts, 1e-9)
+        slow = np.clip(slow / np.median(slow[mask]), 1 / UNEXPLAINED, UNEXPLAINED)
+        return harmonic(slow[..., None].astype(np.float32), counts > 0.02)[..., 0].astype(np.float64)
 
     def under(self, pixels: np.ndarray, light: np.ndarray) -> np.ndarray:
         """The same under a light given as harmonics [4 | 9], as strong as it is; `self.light` gives the photo back."""
@@ -183,23 +248,20 @@ class Relief:
     def _brightened(self, pixels: np.ndarray, gain: np.ndarray) -> np.ndarray:
         """The photo with the face's linear light times exp(gain), and that of what belongs with it."""
         pad = round(REACH * np.ptp(np.nonzero(self.covered)[0])) + 2
-        out, area = pixels.copy(), self.area(pixels.shape[:2], pad)
-        part = pixels[area]
-        if not part.size:
-            return out
         sure = grown(self.whole, -INNER * self.unit)
         inside = harmonic(np.where(sure & self.covered, gain, 0)[..., None], sure & self.covered)[..., 0]
         beside = np.array([[1.0, 0.0, pad], [0.0, 1.0, pad]]) @ np.vstack([self.window.matrix, (0, 0, 1)])
         shown = Window(beside, (gain.shape[0] + 2 * pad, gain.shape[1] + 2 * pad)).cut(pixels) / np.float32(255)
         laid, share = spread(np.pad(inside, pad), np.pad(sure, pad), cv2.GaussianBlur(shown, (0, 0), 1.0), pad, EDGE)
         laid = cv2.GaussianBlur((laid * share).astype(np.float32), (0, 0), 0.8)
-        laid = self._back(area, pad).cut(laid, border=(0.0,))
-        lit = _rolled_off(linear(part) * np.exp(laid)[..., None], linear(part))
-        out[area] = np.where(np.abs(laid)[..., None] > 1e-3, np.rint(encoded(lit)), part)
-        return out
+        return _multiplied(pixels, laid, Window(beside, laid.shape))
+
+    @property
+    def _order(self) -> int:
+        return 1 if len(self.light) == 4 else 2
 
     def _shade(self) -> np.ndarray:
-        return harmonics(self.normals, 1 if len(self.light) == 4 else 2) @ self.light
+        return harmonics(self.normals, self._order) @ self.light
 
     # surfaces
 
@@ -250,6 +312,30 @@ class Relief:
             "used_pixels": int(self.mask.sum()),
             "window": np.round(self.window.matrix, 5).tolist(),
         }
+
+
+def _ratio(new: np.ndarray, old: np.ndarray, usual: float) -> np.ndarray:
+    """Logarithm of new shade over old shade, neither too dark for a face whose usual shade is this."""
+    gain: np.ndarray = np.log(np.maximum(new, DARKEST * usual) / np.maximum(old, DIM * usual))
+    return gain
+
+
+def _multiplied(pixels: np.ndarray, gain: np.ndarray, window: Window) -> np.ndarray:
+    """The photo uint8 [H, W, 3] with its linear light times exp(gain), a picture [h, w] of the window; nothing changes beyond."""
+    out, size = pixels.copy(), window.size
+    ends = window.to_photo(np.array([[0.0, 0.0], size[::-1]]))
+    (x0, y0), (x1, y1) = (
+        np.clip(end, 0, pixels.shape[1::-1]).astype(int).tolist() for end in (np.floor(ends[0]), np.ceil(ends[1]))
+    )
+    part = pixels[y0:y1, x0:x1]
+    if not part.size:
+        return out
+    matrix = window.inverse.copy()
+    matrix[:, 2] -= (x0, y0)
+    laid = Window(matrix, part.shape[:2]).cut(np.ascontiguousarray(gain, np.float32), border=(0.0,))
+    lit = _rolled_off(linear(part) * np.exp(laid)[..., None], linear(part))
+    out[y0:y1, x0:x1] = np.where(np.abs(laid)[..., None] > 1e-3, np.rint(encoded(lit)), part)
+    return out
 
 
 def _rolled_off(lit: np.ndarray, before: np.ndarray) -> np.ndarray:

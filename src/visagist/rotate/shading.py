@@ -31,6 +31,7 @@ from visagist.head.render import harmonic
 from visagist.photo.face import Face
 from visagist.photo.photo import Photo
 from visagist.recipe import Networks, Recipe, Stage
+from visagist.rotate.around import Head
 from visagist.rotate.carry import carry
 from visagist.rotate.depth import Problem, lifted
 from visagist.rotate.reference import Reference, check, drawn, fitted, refined, surface, warped
@@ -83,7 +84,13 @@ class Shading(Recipe):
     # the method
 
     def relief(
-        self, model: Morphable, photo: Photo, points: np.ndarray, found: Fit | None = None, known: np.ndarray | None = None
+        self,
+        model: Morphable,
+        photo: Photo,
+        points: np.ndarray,
+        found: Fit | None = None,
+        known: np.ndarray | None = None,
+        head: Head | None = None,
     ) -> Relief:
         """What the shading of one face tells.
 
@@ -91,6 +98,7 @@ class Shading(Recipe):
         points  [68, 2] in pixels of the photo; found: the model's fit to them, None for the mean face warped onto them
         known   the albedo: how bright skin is without light, sRGB uint8 [H, W, 3] of the photo's size and of any scale; where it is
                 black nobody knows, and shading says nothing there. None: skin is alike everywhere, but for darker lips
+        head    the rest of the head in the photo, for a new light
 
         FaceError "no-shading" for a face without any (flat, dark, burnt out), "too-small" for fewer than 12 pixels between the
         eyes, "no-albedo" where the known albedo is black; UsageError "bad-albedo" for one of another size. In light that comes from
@@ -149,6 +157,7 @@ class Shading(Recipe):
             frontal=trust < 1,
             rounds=rounds,
             known=own,
+            head=None if head is None else head.within(skin.window),
         )
 
     def _seen(self, model: Morphable, reference: Reference, skin: Skin) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -198,12 +207,14 @@ class Shading(Recipe):
         turner: MorphableTurn,
         other: tuple[Mesh, np.ndarray] | None = None,
         known: np.ndarray | None = None,
+        bust: Morphable | None = None,
     ) -> tuple[Relief, ...]:
         """The relief of each face, which has its 68 points.
 
         nets, turner  networks and recipe of the system morphable
         other         another face as reference, with the vertices [68] of its points; the recipe's reference has to be "mean"
         known         the albedo of all of them, as `relief` takes it
+        bust          a model of whole heads whose first vertices are the face's, so that a new light goes on over scalp and neck
         FaceError and UsageError as `relief`, `begun_with` and `MorphableTurn.fit_face`.
         """
         model = turner.model(nets) if other is None else self.begun_with(nets, other, turner=turner)
@@ -211,7 +222,8 @@ class Shading(Recipe):
         for face in faces:
             found = turner.fit_face(nets, face)
             assert face.points is not None
-            made.append(self.relief(model, photo, face.points, found if other is None else None, known))
+            head = None if bust is None else Head.of(bust, turner.model(nets), found)
+            made.append(self.relief(model, photo, face.points, found if other is None else None, known, head))
         return tuple(made)
 
     def begun_with(self, nets: Mapping[str, nn.Module], other: tuple[Mesh, np.ndarray], *, turner: MorphableTurn) -> Morphable:

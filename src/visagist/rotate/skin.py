@@ -112,14 +112,20 @@ def looked_at(
         sure = window.cut(np.where(albedo.max(2) > BLACK, 255, 0).astype(np.uint8), border=(0.0,)) > 250
         own = linear(window.cut(albedo)).astype(np.float64)
         hue, known = hue - np.log(np.maximum(own, DARK / 3)), np.where(sure, own @ LUMINANCE, 0)
-    hue = np.stack([blurred(hue[..., i] - hue[..., 1], 1.0) for i in (0, 2)], axis=2)
     middle = hull(placed[MIDDLE], lit.shape) & lit
     if middle.any():
-        usual = np.median(hue[middle], axis=0)
-        spread = np.maximum(1.4826 * np.median(np.abs(hue[middle] - usual), axis=0), SPREAD)
-        lit &= (np.abs(hue - usual) / spread).max(2) < OTHER
+        lit &= alike(hue, middle)
     bright = colour @ LUMINANCE
     return Skin(window, placed, apart, bright, lit & (bright > DARK), known)
+
+
+def alike(logs: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """bool [h, w]: which pixels have the hue of those in the middle, bool [h, w]. logs [h, w, 3]: logarithms of linear colours."""
+    hue = np.stack([blurred(logs[..., i] - logs[..., 1], 1.0) for i in (0, 2)], axis=2)
+    usual = np.median(hue[middle], axis=0)
+    spread = np.maximum(1.4826 * np.median(np.abs(hue[middle] - usual), axis=0), SPREAD)
+    same: np.ndarray = (np.abs(hue - usual) / spread).max(2) < OTHER
+    return same
 
 
 def hull(points: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
