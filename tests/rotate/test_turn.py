@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from visagist.photo.face import Face, Pose
 from visagist.photo.photo import Photo
 from visagist.recipe import Item, Networks, Run, Tools
 from visagist.rotate.carry import carry
+from visagist.rotate.foreign import foreign
 from visagist.rotate.inner import Inner, opened
 from visagist.rotate.turn import PLAIN, Basis, MorphableTurn
 from visagist.training.data.readers import read
@@ -157,6 +159,31 @@ def test_a_face_cut_by_the_border_and_one_outside(learnt: tuple[MorphableTurn, N
         assert out.shape == (220, 140, 3)
     gone = Fit(5.5, fit.turn, fit.shift + 5000, np.zeros(6), np.zeros(3), 0.0)
     assert np.array_equal(carry(pixels, model, gone, turn_of(Pose(20, 0, 0)), np.zeros(3)), pixels)
+
+
+def test_what_lies_beyond_the_visible_outline_is_no_skin(learnt: tuple[MorphableTurn, Networks]) -> None:
+    """A fit a little too wide holds a strip of the green wall on either side; turned, no cheek becomes green."""
+    recipe, nets = learnt
+    model = recipe._model(nets)
+    fit = rendered(recipe, nets, Pose(0, 0, 0))[1]
+    seen = rasterise(fit.placed(model.mean), model.triangles, SIZE)
+    pixels = np.full((*SIZE, 3), (20, 180, 40), np.uint8)
+    pixels[seen.covered] = 190, 140, 120
+    wide = replace(fit, scale=fit.scale * 1.1)
+    covered = rasterise(wide.placed(model.mean), model.triangles, SIZE)
+    strange = foreign(pixels, covered, model.apart * wide.scale)
+    wall = covered.covered & ~seen.covered
+    sides = np.abs(np.arange(SIZE[0]) - 115) < 40
+    assert strange[seen.covered].mean() < 0.05 and strange[sides][wall[sides]].mean() > 0.7
+    green = []
+    for without in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if without:
+                patch.setattr(sys.modules[carry.__module__], "foreign", lambda *_: None)
+            out = recipe.rotate(nets, Photo.of(pixels), [face_of(recipe, nets, wide)], turn=(25, 0, 0), background="plain")
+        low = out[115:140, :120].astype(int)  # the side that comes into view
+        green.append(int((low[..., 1] > low[..., 0] + 20).sum()))
+    assert green[1] < 0.3 * green[0]
 
 
 @pytest.mark.parametrize(("yaw", "cut"), [(-20, slice(0, 128)), (20, slice(112, 240))])

@@ -19,6 +19,7 @@ from visagist.head.fit import Fit
 from visagist.head.mesh import normals
 from visagist.head.morphable import Morphable
 from visagist.head.render import Raster, harmonic, rasterise
+from visagist.rotate.foreign import foreign
 from visagist.rotate.inner import Inner, centres, opened, whole
 
 CENTRE_BEHIND = 0.62  # the head turns about a point so far behind its face's centroid, in distances between the eyes
@@ -64,7 +65,9 @@ def carry(
     if not target.covered.any() or not source.covered.any():
         return out
     facing = _facing(model, before, found.turn), _facing(model, after, turn)
-    inner = Inner(model, now, *facing, source, target, model.apart * found.scale * fine, photo)
+    apart = model.apart * found.scale * fine
+    other = foreign(cv2.resize(part, size[::-1], interpolation=cv2.INTER_AREA), source, apart)
+    inner = Inner(model, now, *facing, source, target, apart, photo, other)
 
     def moved(where: np.ndarray) -> np.ndarray:
         """The photo's pixels at these places [h, w, 2], for every pixel of the part, float32."""

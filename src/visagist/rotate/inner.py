@@ -28,6 +28,8 @@ GRAZING = 0.33  # cosine to the photo's view below which skin is too foreshorten
 ALIKE = 0.9  # ...unless the new view sees it nearly as foreshortened: so much of that cosine, less...
 SLACK = 0.02  # ...this, is enough
 FADING = 0.07  # over so much of the cosine skin passes from copied to replaced, so that nothing jumps as a head turns
+NEARER = 0.1  # what is none of the face is replaced where the new view sees its place by so much of the cosine more squarely...
+LOW = 0.3  # ...and so far below the eyes, in distances between them; less of it before
 LACKING = 0.01  # share of the face that must be hidden before the other cheek is asked; fully from twice that on
 SOFT = 0.06  # stretched skin is blurred by so much, beginning so far from where it is seen, in distances between the eyes
 SEAM = 0.12  # width of the band along which both cheeks are compared, in distances between the eyes
@@ -41,7 +43,8 @@ WIDE = 0.06  # lips that stand so far apart in the photo show an inside of their
 class Inner:
     """now [N, 3]: the vertices as placed in the photo; facing, then_facing [N]: cosines of their normals to its view and to the new
     one; source, target: the face drawn there and in the new pose; apart: the distance between the eyes of the mean face in pixels;
-    photo [2, 2]: where the photo begins and ends, x and y, if its border cuts the face.
+    photo [2, 2]: where the photo begins and ends, x and y, if its border cuts the face; foreign [H, W]: how far the photo's pixels
+    are none of the face, 0..1 (`rotate.foreign`).
     """
 
     model: Morphable
@@ -52,6 +55,7 @@ class Inner:
     target: Raster
     apart: float
     photo: np.ndarray | None = None
+    foreign: np.ndarray | None = None
 
     def _looked_up(self, order: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """For each pixel of the turned face its place in the photo, float32 [H, W, 2], and how far the photo shows it, float32
@@ -60,14 +64,26 @@ class Inner:
         seen = self.target.spread(values if order is None else values[order])
         where, depth, cosine = seen[..., :2], seen[..., 2], seen[..., 3]
         needed: np.ndarray | float = GRAZING + FADING  # what is lent has to be better than what it replaces
+        nearer: np.ndarray | float = 1.0
         if order is None:  # what both views see at the same slant is never replaced
             then = self.target.spread(self.then_facing[:, None])[..., 0]
             needed = np.minimum(GRAZING, then - (1 - ALIKE) * np.abs(then) - SLACK)  # normals within lips look away from both
+            nearer = np.clip((then - cosine) / NEARER, 0, 1)
         shown = np.clip(1 - (needed - cosine) / FADING, 0, 1)
+        if self.foreign is not None:
+            shown *= 1 - nearer * self._below * _sample(self.foreign, where)
         nearest = _sample(np.where(self.source.covered, self.source.depth, np.inf).astype(np.float32), where)
         shown[(depth > nearest + DEEP * self.apart) | self._beyond(where)] = 0
         shown[~self.target.covered] = 1  # speckles are taken away, not what is narrow between an opening and the rim
         return where, self.target.covered * cv2.morphologyEx(shown.astype(np.float32), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+
+    @cached_property
+    def _below(self) -> np.ndarray:
+        """0 above the eyes of the turned face, 1 well below them, float32 [H, W]: hair over the temples stays."""
+        height, marks = self.model.mean[:, 1] / self.model.apart, self.model.landmarks
+        eyes = np.mean([height[marks[eye]].mean() for eye in EYES])
+        below: np.ndarray = self.target.spread(np.clip((eyes - height) / LOW, 0, 1)[:, None])[..., 0]
+        return below
 
     def _beyond(self, where: np.ndarray) -> np.ndarray:
         """Which places [H, W, 2] the photo's border cuts off, bool [H, W]."""
