@@ -310,6 +310,18 @@ def test_turned_with_its_relief(loaded: Any, model: Morphable, head: Callable[..
     assert 0 < np.abs(moved).max() < 1.5 and np.abs(moved @ own.turn[:2].T).max() < 1e-6  # along the view only
 
 
+def test_a_bent_mean_face_is_turned_as_well(loaded: Any, model: Morphable, head: Callable[..., Head]) -> None:
+    one = head(1)
+    photo, face, recipe = Photo.of(one.pixels), Face.of_points(one.points), Shading(apart=45, reference="mean", rounds=1)
+    with loaded.inference():
+        found = recipe.reliefs(loaded.nets, photo, [face], turner=loaded.recipe)
+        turned, smiling = (
+            recipe.rotate(loaded.nets, photo, turner=loaded.recipe, reliefs=found, **how)
+            for how in ({"turn": (12, 0, 0)}, {"expression": {"mouthSmile": 0.8}})
+        )
+    assert (turned != one.pixels).any() and (smiling != one.pixels).any() and (smiling != turned).any()
+
+
 def test_somebody_elses_face_as_reference(loaded: Any, model: Morphable, head: Callable[..., Head]) -> None:
     one = head(1)
     photo, face = Photo.of(one.pixels), Face.of_points(one.points)

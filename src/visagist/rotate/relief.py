@@ -296,7 +296,9 @@ class Relief:
         towards = -found.turn[2] / found.scale  # the viewer, in model axes
         flat = model.shape(found.identity, found.expression)
         mean = model.mean + (self.reference.vertices - flat) + lift * towards
-        return replace(model, mean=mean), self.found
+        none = np.zeros(len(model.expression))  # a reference bent onto the points has no coefficients
+        fit = self.found if len(found.expression) else replace(self.found, expression=none)
+        return replace(model, mean=mean), fit
 
     def as_dict(self) -> Mapping[str, object]:
         """Ready for JSON."""
