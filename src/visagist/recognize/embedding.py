@@ -348,7 +348,8 @@ class Embedding(Recipe):
         if not known:
             raise TrainingError(f"no face in {len(items)} pictures", code="no-data", hint="label points, or give a finder")
         names, clips = [person_of(item) for item in known], [clip_of(item) for item in known]
-        figures: dict[str, float] = tools.metrics.people(vectors, names, clips, yaws)
+        sets = [str(item.facts.get("set", "")) for item in known]
+        figures: dict[str, float] = tools.metrics.people(vectors, names, clips, yaws, sets)
         return {**figures, "n_not_found": float(missed)}
 
     def counted(self, metric: str) -> str:

@@ -136,3 +136,26 @@ def test_one_person_or_one_clip_each_can_not_be_measured() -> None:
         assert np.isnan(figures["pair_accuracy"])
         assert np.isnan(figures["rank1"])
         assert figures["n"] == 3
+
+
+def test_strangers_are_of_one_set() -> None:
+    names, sets = ["ann", "ann", "bob", "cid", "dot"], ["video", "video", "video", "album", "album"]
+    pairs = Pairs.of_people(names, ["a1", "a2", "b1", "c1", "d1"], sets)
+    found = {(int(a), int(b)): bool(same) for a, b, same in zip(pairs.first, pairs.second, pairs.same, strict=True)}
+    assert found == {(0, 1): True, (0, 2): False, (1, 2): False, (3, 4): False}
+    assert len(Pairs.of_people(names, ["a1", "a2", "b1", "c1", "d1"]).same) == 10
+    both = Pairs.of_people(["ann", "ann"], ["a1", "a2"], ["video", "album"])  # a person in both is the same person
+    assert both.same.tolist() == [True]
+
+
+def test_strangers_alone_say_which_score_lets_how_many_in() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(40, 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = [f"p{i}" for i in range(40)]
+    figures = people(vectors, names, names, np.zeros(40))
+    scores = (vectors @ vectors.T)[np.triu_indices(40, 1)]
+    assert np.isnan(figures["pair_accuracy"]) and np.isnan(figures["threshold"])
+    for rate in (0.3, 0.1, 0.01):
+        assert (scores > figures[f"score_at_far_{rate:g}"]).mean() == pytest.approx(rate, abs=1 / len(scores))
+    assert not any(name.startswith("frr_") for name in figures)

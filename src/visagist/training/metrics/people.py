@@ -34,13 +34,18 @@ class Pairs:
     count: int
 
     @classmethod
-    def of_people(cls, people: Sequence[str], clips: Sequence[str], *, seed: int = 0) -> Pairs:
-        """Every pair of two people, and every pair of one person whose pictures are of different clips."""
+    def of_people(cls, people: Sequence[str], clips: Sequence[str], sets: Sequence[str] = (), *, seed: int = 0) -> Pairs:
+        """Every pair of two people of one set, and every pair of one person whose pictures are of different clips. Pictures of two
+        sets are told apart by more than who is in them: such strangers would be too easy.
+
+        sets  the set of each picture; () where all are of one
+        """
         of, count = groups_of(people)
         taken, _ = groups_of(clips)
         first, second = np.triu_indices(len(of), 1)
         same = of[first] == of[second]
-        kept = [np.flatnonzero(same & (taken[first] != taken[second])), np.flatnonzero(~same)]
+        group = groups_of(sets)[0] if sets else np.zeros(len(of), int)
+        kept = [np.flatnonzero(same & (taken[first] != taken[second])), np.flatnonzero(~same & (group[first] == group[second]))]
         rng = np.random.default_rng(seed)
         kept = [np.sort(rng.choice(k, MOST, replace=False)) if len(k) > MOST else k for k in kept]
         chosen = np.concatenate(kept)
@@ -57,8 +62,11 @@ class Pairs:
         return np.where(self.same, a, a * b).astype(np.float64)
 
 
-def people(vectors: np.ndarray, names: Sequence[str], clips: Sequence[str], yaws: np.ndarray) -> dict[str, float]:
-    """The figures of unit vectors [N, D] of pictures of these people and clips, heads turned by these yaws (NaN: unknown).
+def people(
+    vectors: np.ndarray, names: Sequence[str], clips: Sequence[str], yaws: np.ndarray, sets: Sequence[str] = ()
+) -> dict[str, float]:
+    """The figures of unit vectors [N, D] of pictures of these people and clips, heads turned by these yaws (NaN: unknown), of sets
+    by these names (() for one).
 
     pair_accuracy           share of pairs told rightly, ten folds; both kinds of pairs count alike
     auc, eer                area under the curve; the rate at which as many are falsely accepted as falsely rejected
@@ -76,10 +84,10 @@ def people(vectors: np.ndarray, names: Sequence[str], clips: Sequence[str], yaws
 
     What cannot be measured on these pictures is NaN.
     """
-    pairs = Pairs.of_people(names, clips)
+    pairs = Pairs.of_people(names, clips, sets)
     figures = {"n": float(len(vectors)), "n_people": float(pairs.count), **_counts(pairs)}
     figures |= verification(_scores(vectors, pairs), pairs)
-    return figures | identification(vectors, names, clips, yaws) | templates(vectors, names, clips, yaws)
+    return figures | identification(vectors, names, clips, yaws) | templates(vectors, names, clips, yaws, sets)
 
 
 def _counts(pairs: Pairs) -> dict[str, float]:
@@ -95,7 +103,10 @@ def _scores(vectors: np.ndarray, pairs: Pairs) -> np.ndarray:
 def verification(scores: np.ndarray, pairs: Pairs) -> dict[str, float]:
     """The figures of pairs with these scores [K], see `people`."""
     if not pairs.complete:
-        return dict.fromkeys(("pair_accuracy", "auc", "eer", "threshold", "false_accept_rate", "false_reject_rate"), float("nan"))
+        unknown = dict.fromkeys(
+            ("pair_accuracy", "auc", "eer", "threshold", "false_accept_rate", "false_reject_rate"), float("nan")
+        )
+        return unknown | _reached(np.sort(scores[~pairs.same])[::-1])
     curve = Curve.of(scores, pairs)
     figures: dict[str, float] = {
         "pair_accuracy": _accuracy(scores, pairs),
@@ -108,10 +119,16 @@ def verification(scores: np.ndarray, pairs: Pairs) -> dict[str, float]:
     own, others = scores[pairs.same], np.sort(scores[~pairs.same])[::-1]
     figures |= {"threshold": threshold, "false_accept_rate": float((others >= threshold).mean())}
     figures["false_reject_rate"] = float((own < threshold).mean())
-    for rate in RATES:
-        score = float(others[min(int(rate * len(others)), len(others) - 1)])
-        figures |= {f"score_at_far_{rate:g}": score, f"frr_at_far_{rate:g}": float((own < score).mean())}
-    return figures
+    reached = _reached(others)
+    missed = {name.replace("score", "frr"): float((own < score).mean()) for name, score in reached.items()}
+    return figures | reached | missed
+
+
+def _reached(others: np.ndarray) -> dict[str, float]:
+    """score_at_far_X of the scores [K] of pairs of two people, by falling score; {} without any."""
+    if not len(others):
+        return {}
+    return {f"score_at_far_{rate:g}": float(others[min(int(rate * len(others)), len(others) - 1)]) for rate in RATES}
 
 
 def identification(vectors: np.ndarray, names: Sequence[str], clips: Sequence[str], yaws: np.ndarray) -> dict[str, float]:
@@ -148,7 +165,9 @@ def identification(vectors: np.ndarray, names: Sequence[str], clips: Sequence[st
     return figures
 
 
-def templates(vectors: np.ndarray, names: Sequence[str], clips: Sequence[str], yaws: np.ndarray) -> dict[str, float]:
+def templates(
+    vectors: np.ndarray, names: Sequence[str], clips: Sequence[str], yaws: np.ndarray, sets: Sequence[str] = ()
+) -> dict[str, float]:
     """The figures of templates, the mean vectors of clips, see `people`; the yaw of a clip is that of its picture turned least."""
     taken, count = groups_of(clips)
     means = np.zeros((count, vectors.shape[1]))
@@ -159,7 +178,8 @@ def templates(vectors: np.ndarray, names: Sequence[str], clips: Sequence[str], y
     turned = np.full(count, 90.0)
     np.minimum.at(turned, taken, np.abs(np.nan_to_num(yaws, nan=90.0)))
     each = [str(i) for i in range(count)]
-    pairs = Pairs.of_people(of, each)
+    of_set = dict(zip(taken.tolist(), sets, strict=True)) if sets else {}
+    pairs = Pairs.of_people(of, each, [of_set[i] for i in range(count)] if sets else ())
     figures = {"n_templates": float(count), "n_template_pairs": float(len(pairs.same))}
     figures |= dict.fromkeys(("template_accuracy", "template_eer"), float("nan"))
     if pairs.complete:
