@@ -97,12 +97,13 @@ def made(people: int = 12, each: int = 6, seed: int = 0, count: int = 60) -> tup
 
 
 NOTHING = torch.empty(0, 60), torch.empty(0, dtype=torch.long)
+ONE = torch.zeros(300, dtype=torch.long)  # all pictures are of one set
 
 
 def test_pictures_of_one_person_vary_alike_in_all_directions() -> None:
     features, labels = made()
     net = Whitened(60, 8)
-    held = net.fit(features, labels, *NOTHING)
+    held = net.fit(features, labels, *NOTHING, ONE[: len(labels)])
     assert 0.9 < held <= 1
     means = torch.stack([features[labels == p].mean(0) for p in range(12)])
     left = (features - means[labels]).double() / np.sqrt(len(labels) - 12)
@@ -121,26 +122,47 @@ def margin(vectors: torch.Tensor, labels: torch.Tensor) -> float:
 def test_the_right_directions_tell_people_apart() -> None:
     features, labels = made()
     net = Whitened(60, 8)
-    net.fit(features, labels, *NOTHING)
+    net.fit(features, labels, *NOTHING, ONE[: len(labels)])
     assert margin(net(features), labels) > margin(features, labels) + 0.2
 
 
 def test_made_up_pictures_say_what_one_person_can_look_like() -> None:
     features, labels = made()
     alone = Whitened(60, 8)
-    alone.fit(features[::6], labels[::6], *NOTHING)  # a picture of each person says nothing of how it varies
+    alone.fit(features[::6], labels[::6], *NOTHING, ONE[:12])  # a picture of each person says nothing of how it varies
     helped = Whitened(60, 8)
-    helped.fit(features[::6], labels[::6], features, labels)
+    helped.fit(features[::6], labels[::6], features, labels, ONE[:12])
     assert margin(helped(features), labels) > margin(alone(features), labels) + 0.1
+
+
+def test_what_sets_differ_in_does_not_tell_people_apart() -> None:
+    features, labels = made(people=60, each=4)
+    sets = (labels >= 30).long()  # 120 pictures each
+    features = features + sets[:, None] * torch.linspace(-3, 3, 60)
+    alike: list[float] = []
+    for told in (ONE[:240], sets):
+        net = Whitened(60, 12)
+        net.fit(features, labels, *NOTHING, told)
+        cosines = unit(net(features)) @ unit(net(features)).T
+        strangers = (labels[:, None] != labels) & (sets[:, None] == sets)
+        alike.append(float(cosines[strangers].mean()))
+        assert bool(net.matrix.isfinite().all())
+    assert alike[0] > 0.1 > abs(alike[1])
+    small = sets.clone()
+    small[:50], small[50:] = 2, 3  # too few pictures to say anything of a set
+    other, plain = Whitened(60, 12), Whitened(60, 12)
+    other.fit(features[:99], labels[:99], *NOTHING, small[:99])
+    plain.fit(features[:99], labels[:99], *NOTHING, ONE[:99])
+    assert torch.equal(other.matrix, plain.matrix)
 
 
 def test_fewer_pictures_than_dimensions() -> None:
     features, labels = made(people=3, each=2)
     net = Whitened(60, 50)
-    net.fit(features, labels, *NOTHING)
+    net.fit(features, labels, *NOTHING, ONE[: len(labels)])
     assert bool(net.matrix.isfinite().all())
     assert net.matrix[5:].abs().max() == 0  # six pictures span five directions
-    net.fit(*made(people=5, each=1), *NOTHING)  # one picture each: nothing is known of how they vary
+    net.fit(*made(people=5, each=1), *NOTHING, ONE[:5])  # one picture each: nothing is known of how they vary
     assert bool(net.matrix.isfinite().all()) and net.matrix.abs().max() > 0
 
 

@@ -2,7 +2,9 @@
 
 Paper   Yosinski, Clune, Bengio, Lipson: How Transferable Are Features in Deep Neural Networks? NeurIPS 2014 (layers learnt for
         another task); Hatch, Kajarekar, Stolcke: Within-Class Covariance Normalization for SVM-based Speaker Recognition.
-        Interspeech 2006 (the directions); Deng, Guo, Xue, Zafeiriou: ArcFace. CVPR 2019 (the loss of the layer behind them).
+        Interspeech 2006 (the directions); Solomonoff, Campbell, Boardman: Advances in Channel Compensation for SVM Speaker
+        Recognition. ICASSP 2005 (what sets differ in is left out); Deng, Guo, Xue, Zafeiriou: ArcFace. CVPR 2019 (the loss of
+        the layer behind them).
 Input   an aligned window, RGB [B, 3, S, S] in [-1, 1].
 Output  `whitened` [B, 2 K] and the trained layer behind it [B, D]; in use both are of unit length and stand beside each other.
 Why     A network of millions of numbers knows a few hundred people by heart and says little of others. One that has learnt where
@@ -31,6 +33,8 @@ from visagist.recognize.embedding import AT_ONCE, Embedding, Margin, to_network,
 
 FITTED = 3200  # most photographs, and most made-up pictures, that the directions are taken from
 SHRINK = 0.1  # part of the covariance within people that is replaced by its mean variance
+LARGE = 100  # pictures of a set from which on its mean says more of the set than of the people in it
+SILENT = 1e4  # how much more than its mean the variance within people becomes where sets differ
 FIRST = ("stem", "to4", "at4", "to8", "at8")  # parts of a landmark network that are taken over
 
 
@@ -94,10 +98,12 @@ class Whitened(nn.Module):
             return unit((x.float() - self.mean) @ self.matrix.float().T) * len(self.matrix) ** 0.5
 
     @torch.no_grad()
-    def fit(self, features: Tensor, labels: Tensor, more: Tensor, their: Tensor) -> float:
+    def fit(self, features: Tensor, labels: Tensor, more: Tensor, their: Tensor, sets: Tensor) -> float:
         """Take mean and matrix from features [N, C] of people labels int [N]: the principal components, turned and scaled so that
         pictures of one person vary alike in all directions. What one person's pictures differ in is learnt from `more` [M, C] of
-        people `their` [M], too. Returns the part of the variance that the components hold.
+        people `their` [M], too. What the means of `sets` int [N] of at least `LARGE` pictures differ in counts as if one person
+        could look like each of them: official portraits smile into good light, whoever it is, and would all be taken for one.
+        Returns the part of the variance that the components hold.
 
         Components that there are no pictures for stay 0.
         """
@@ -107,7 +113,9 @@ class Whitened(nn.Module):
         count = min(len(self.matrix), int((values > values[-1] * 1e-6).sum()))
         values, vectors = values[-count:].flip(0), vectors[:, -count:].flip(1)
         components = (centred.T.double() @ (vectors / values.sqrt())).float()  # [C, K]
-        within = self._within(torch.cat([centred, more - self.mean]) @ components, torch.cat([labels, their]))
+        along = centred @ components
+        within = self._within(torch.cat([along, (more - self.mean) @ components]), torch.cat([labels, their]))
+        within += self._between(along.double(), sets) * within.trace() / count * SILENT
         variance, axes = torch.linalg.eigh(within)
         made = components.double() @ (axes / variance.sqrt())
         self.matrix.zero_()
@@ -124,6 +132,15 @@ class Whitened(nn.Module):
         within = left.T @ left / max(1, len(left) - int((often > 1).sum()))
         spread = float(within.trace()) / count if len(left) else 1.0
         return (1 - SHRINK) * within + SHRINK * max(spread, 1e-12) * torch.eye(count, dtype=torch.double)
+
+    @staticmethod
+    def _between(along: Tensor, sets: Tensor) -> Tensor:
+        """The projection [K, K] onto the directions in which the means of large sets [N, K] differ; 0 where there is one set."""
+        means = [along[sets == number].mean(0) for number in sets.unique() if int((sets == number).sum()) >= LARGE]
+        if len(means) < 2:
+            return torch.zeros(along.shape[1], along.shape[1], dtype=torch.double)
+        apart = torch.linalg.qr((torch.stack(means[1:]) - means[0]).T)[0]  # [K, S - 1]
+        return apart @ apart.T
 
 
 @dataclass(frozen=True)
@@ -182,8 +199,10 @@ class FromMaps(Embedding):
         photographs, more = (_some(of) for of in (album.all if album.all[0] else (album.all[1], [])))
         own, added = self._features(trunk, items, photographs, run), self._features(trunk, items, more, run)
         labels = torch.from_numpy(album.labels)
+        names = [str(items[i].facts.get("set", "")) for i in photographs]
+        sets = torch.from_numpy(np.unique(names, return_inverse=True)[1])
         held = [
-            net.cpu().fit(a, labels[photographs], b, labels[more])
+            net.cpu().fit(a, labels[photographs], b, labels[more], sets)
             for net, a, b in zip(cast("Sequence[Whitened]", run.nets["whitened"]), own, added, strict=True)
         ]
         run.nets["whitened"].to(run.device)
