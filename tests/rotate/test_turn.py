@@ -21,7 +21,7 @@ from visagist.head.render import rasterise
 from visagist.photo.face import Face, Pose
 from visagist.photo.photo import Photo
 from visagist.recipe import Item, Networks, Run, Tools
-from visagist.rotate.carry import carry
+from visagist.rotate.carry import carried, carry
 from visagist.rotate.foreign import foreign
 from visagist.rotate.inner import Inner, opened
 from visagist.rotate.turn import PLAIN, Basis, MorphableTurn
@@ -184,6 +184,24 @@ def test_what_lies_beyond_the_visible_outline_is_no_skin(learnt: tuple[Morphable
         low = out[115:140, :120].astype(int)  # the side that comes into view
         green.append(int((low[..., 1] > low[..., 0] + 20).sum()))
     assert green[1] < 0.3 * green[0]
+
+
+@pytest.mark.parametrize("yaw", [-60, 60])
+def test_no_part_of_the_face_shows_beside_a_profile(yaw: float) -> None:
+    """The middle of a grey face is magenta; turned far, nothing beside the face is."""
+    loaded = catalog.load("morphable")
+    model = loaded.recipe.model(loaded.nets)
+    still = np.zeros(len(model.identity)), np.zeros(len(model.expression))
+    fit = Fit(6.0, turn_of(Pose(0, 0, 0)), np.array([120.0, 110.0]), *still, 0.0)
+    seen = rasterise(fit.placed(model.mean), model.triangles, SIZE)
+    far = np.linalg.norm(model.mean[:, :2] - model.mean[:, :2].mean(0), axis=1)
+    middle = seen.covered & (seen.spread(far[:, None])[..., 0] < 6.5)
+    pixels = np.where(middle[..., None], np.uint8([220, 0, 220]), np.uint8([90, 90, 90]))
+    turn = turn_of(Pose(yaw, 0, 0))
+    out = carry(pixels, model, fit, turn, fit.expression).astype(int)
+    there = rasterise(carried(model, fit, turn, fit.expression).placed(model.mean), model.triangles, SIZE).covered
+    beside = cv2.dilate(there.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
+    assert not ((out[..., 0] - out[..., 1] > 60) & beside).any()
 
 
 @pytest.mark.parametrize(("yaw", "cut"), [(-20, slice(0, 128)), (20, slice(112, 240))])

@@ -24,6 +24,7 @@ from visagist.rotate.inner import Inner, centres, opened, whole
 
 CENTRE_BEHIND = 0.62  # the head turns about a point so far behind its face's centroid, in distances between the eyes
 STILL = 0.9  # of the face's height: so far from the face nothing moves any more
+MIDDLE = 0.6  # of half the face's size: nearer to its middle than this nothing says in which direction the outline lies
 FINE = 800  # longest side at which maps are computed, in pixels
 
 
@@ -171,7 +172,7 @@ def _outside(model: Morphable, now: np.ndarray, source: Raster, target: Raster) 
     """
     face, was = whole(target.covered), whole(source.covered)
     middle = model.mean[:, :2].mean(0)
-    around = (model.mean[:, :2] - middle) / np.maximum(np.linalg.norm(model.mean[:, :2] - middle, axis=1, keepdims=True), 1e-9)
+    around = (model.mean[:, :2] - middle) / (np.ptp(model.mean[:, :2], axis=0).mean() / 2)
     angle_now, at_now = _outline(was, source, around)
     angle_then, at_then = _outline(face, target, around)
     order = np.argsort(angle_now)
@@ -193,9 +194,20 @@ def _outside(model: Morphable, now: np.ndarray, source: Raster, target: Raster) 
 
 
 def _outline(mask: np.ndarray, raster: Raster, around: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Directions [P] on the mean face, in radians, and places [P, 2] of the outline's pixels."""
+    """Directions [P] on the mean face, in radians, and places [P, 2] of the outline's pixels.
+
+    around [N, 2]: how far the vertices lie from the mean face's middle, in half its size. A nose on the outline of a profile lies
+    near the middle, where a direction means nothing: it is interpolated along the outline.
+    """
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     xy = max(outlines, key=cv2.contourArea)[:, 0]
     direction = raster.spread(around)[xy[:, 1], xy[:, 0]]
-    there = np.abs(direction).sum(1) > 0
-    return np.arctan2(direction[there, 1], direction[there, 0]), xy[there] + 0.5
+    angle, far = np.arctan2(direction[:, 1], direction[:, 0]), np.linalg.norm(direction, axis=1)
+    at = np.flatnonzero(far > MIDDLE)
+    if len(at) < 2:
+        return angle[far > 0], xy[far > 0] + 0.5
+    sure = np.unwrap(angle[at])
+    once = sure[-1] + np.angle(np.exp(1j * (sure[0] - sure[-1]))) - sure[0]  # what a whole way round adds: a turn or nothing
+    ends = [at[-1] - len(xy), *at, at[0] + len(xy)], [sure[-1] - once, *sure, sure[0] + once]
+    filled = np.interp(np.arange(len(xy)), *ends)
+    return np.angle(np.exp(1j * filled)), xy + 0.5
