@@ -196,7 +196,7 @@ def test_no_part_of_the_face_shows_beside_a_profile(yaw: float) -> None:
     seen = rasterise(fit.placed(model.mean), model.triangles, SIZE)
     far = np.linalg.norm(model.mean[:, :2] - model.mean[:, :2].mean(0), axis=1)
     middle = seen.covered & (seen.spread(far[:, None])[..., 0] < 6.5)
-    pixels = np.where(middle[..., None], np.uint8([220, 0, 220]), np.uint8([90, 90, 90]))
+    pixels = np.where(middle[..., None], np.array([220, 0, 220], np.uint8), np.uint8(90))
     turn = turn_of(Pose(yaw, 0, 0))
     out = carry(pixels, model, fit, turn, fit.expression).astype(int)
     there = rasterise(carried(model, fit, turn, fit.expression).placed(model.mean), model.triangles, SIZE).covered
@@ -286,9 +286,9 @@ def test_hidden_skin_is_lent_by_the_other_cheek(learnt: tuple[MorphableTurn, Net
     before, fit, _ = painted(Pose(40, 0, 0))
     truth, there, covered = painted(Pose(-30, 0, 0))
     now, then = fit.placed(model.mean), there.placed(model.mean)
-    facing = (-(mesh.normals(model.mean, model.triangles) @ one.turn[2]) for one in (fit, there))
-    drawn = (rasterise(placed, model.triangles, SIZE) for placed in (now, then))
-    inner = Inner(model, now, *facing, *drawn, model.apart * fit.scale)
+    facing, facing_then = (-(mesh.normals(model.mean, model.triangles) @ one.turn[2]) for one in (fit, there))
+    source, target = (rasterise(placed, model.triangles, SIZE) for placed in (now, then))
+    inner = Inner(model, now, facing, facing_then, source, target, model.apart * fit.scale)
 
     def moved(where: np.ndarray) -> np.ndarray:
         at = (where - 0.5).astype(np.float32)
