@@ -50,7 +50,8 @@ def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: 
     settings = dict(asked.settings)
     settings["reference"] = asked.reference if asked.reference in ("fitted", "mean") else "mean"
     recipe: Any = catalog.recipe("shading", **settings)  # what is wrong with them is said before a photo is opened
-    other = None if asked.reference == settings["reference"] else _reference(asked.reference, recipe, device)
+    own = asked.reference != settings["reference"]
+    begun: dict[str, Any] = {"other": None}  # read once it is known that nothing replaces it
     known = None if asked.known is None else _read(asked.known, options.max_pixels)
     reports: list[Report] = []
 
@@ -59,7 +60,7 @@ def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: 
         photo = verbs._open(job, options)
         found = api.landmarks(photo, api.choose(api.detect(photo, device=device), face), device=device)
         loaded = catalog.load("morphable", device)
-        told = [_told(recipe, loaded, photo, one, {"other": other, "known": known}) for one in found]
+        told = [_told(recipe, loaded, photo, one, {**begun, "known": known}) for one in found]
         reliefs = [one for one in told if not isinstance(one, FaceError)]
         if not reliefs:
             raise next(one for one in told if isinstance(one, FaceError))
@@ -89,8 +90,10 @@ def rotate(options: Options, asked: Asked, turning: Mapping[str, Any], *, face: 
 
     def planned(jobs: Sequence[Job]) -> None:
         files = {name: meshes.files(path) if name == "mesh" else (path,) for name, path in asked.files.items()}
-        read = [asked.reference if other is not None else None, asked.known]
+        read = [asked.reference if own else None, asked.known]
         beside.guard(jobs, files, read=[path for path in read if path is not None])
+        if own:
+            begun["other"] = _reference(asked.reference, recipe, device)
 
     columns = {"relief mm": 9, "result": 0}
     more: dict[str, Any] = {"fits": [], "reliefs": []}
