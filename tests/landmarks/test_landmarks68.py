@@ -231,7 +231,7 @@ def test_trained_weights_on_the_astronaut() -> None:
     (face,) = loaded.recipe.landmarks(loaded.nets, Photo.of(portrait), (rough,))
     assert face.points is not None and face.pose is not None and face.box == rough.box
     off = {i: np.hypot(*(face.points[i] - place)) for i, place in ASTRONAUT.items()}
-    assert np.mean(list(off.values())) < 1.5 and max(off.values()) < 4
+    assert np.mean(list(off.values())) < 1.7 and max(off.values()) < 4  # 1.1 of it is the offset that the answer keeps
     assert abs(face.pose.yaw) < 5 and abs(face.pose.roll - 3) < 3
     # mirrored, the same features
     exact = replace(loaded.recipe, kept=0.0)
