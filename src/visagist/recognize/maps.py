@@ -3,8 +3,8 @@
 Paper   Yosinski, Clune, Bengio, Lipson: How Transferable Are Features in Deep Neural Networks? NeurIPS 2014 (layers learnt for
         another task); Hatch, Kajarekar, Stolcke: Within-Class Covariance Normalization for SVM-based Speaker Recognition.
         Interspeech 2006 (the directions); Solomonoff, Campbell, Boardman: Advances in Channel Compensation for SVM Speaker
-        Recognition. ICASSP 2005 (what sets differ in is left out); Deng, Guo, Xue, Zafeiriou: ArcFace. CVPR 2019 (the loss of
-        the layer behind them).
+        Recognition. ICASSP 2005 (looks that anybody can have are left out); Deng, Guo, Xue, Zafeiriou: ArcFace. CVPR 2019 (the
+        loss of the layer behind them).
 Input   an aligned window, RGB [B, 3, S, S] in [-1, 1].
 Output  `whitened` [B, 2 K] and the trained layer behind it [B, D]; in use both are of unit length and stand beside each other.
 Why     A network of millions of numbers knows a few hundred people by heart and says little of others. One that has learnt where
@@ -33,8 +33,10 @@ from visagist.recognize.embedding import AT_ONCE, Embedding, Margin, to_network,
 
 FITTED = 3200  # most photographs, and most made-up pictures, that the directions are taken from
 SHRINK = 0.1  # part of the covariance within people that is replaced by its mean variance
-LARGE = 100  # pictures of a set from which on its mean says more of the set than of the people in it
-SILENT = 1e4  # how much more than its mean the variance within people becomes where sets differ
+LARGE = 40  # pictures of a look from which on their mean says more of it than of the people in them
+SILENT = 1e4  # how much more than its mean the variance within people becomes where looks differ
+
+Look = tuple[Tensor, Tensor]  # bool [N] each: the pictures that look one way, and those that look the other
 FIRST = ("stem", "to4", "at4", "to8", "at8")  # parts of a landmark network that are taken over
 
 
@@ -98,12 +100,12 @@ class Whitened(nn.Module):
             return unit((x.float() - self.mean) @ self.matrix.float().T) * len(self.matrix) ** 0.5
 
     @torch.no_grad()
-    def fit(self, features: Tensor, labels: Tensor, more: Tensor, their: Tensor, sets: Tensor) -> float:
+    def fit(self, features: Tensor, labels: Tensor, more: Tensor, their: Tensor, looks: Sequence[Look] = ()) -> float:
         """Take mean and matrix from features [N, C] of people labels int [N]: the principal components, turned and scaled so that
         pictures of one person vary alike in all directions. What one person's pictures differ in is learnt from `more` [M, C] of
-        people `their` [M], too. What the means of `sets` int [N] of at least `LARGE` pictures differ in counts as if one person
-        could look like each of them: official portraits smile into good light, whoever it is, and would all be taken for one.
-        Returns the part of the variance that the components hold.
+        people `their` [M], too. What the means of two `looks` differ in counts as if one person could look either way: official
+        portraits smile into good light, whoever it is, and would all be taken for one. Returns the part of the variance that the
+        components hold.
 
         Components that there are no pictures for stay 0.
         """
@@ -115,7 +117,7 @@ class Whitened(nn.Module):
         components = (centred.T.double() @ (vectors / values.sqrt())).float()  # [C, K]
         along = centred @ components
         within = self._within(torch.cat([along, (more - self.mean) @ components]), torch.cat([labels, their]))
-        within += self._between(along.double(), sets) * within.trace() / count * SILENT
+        within += self._between(along.double(), looks) * within.trace() / count * SILENT
         variance, axes = torch.linalg.eigh(within)
         made = components.double() @ (axes / variance.sqrt())
         self.matrix.zero_()
@@ -134,13 +136,14 @@ class Whitened(nn.Module):
         return (1 - SHRINK) * within + SHRINK * max(spread, 1e-12) * torch.eye(count, dtype=torch.double)
 
     @staticmethod
-    def _between(along: Tensor, sets: Tensor) -> Tensor:
-        """The projection [K, K] onto the directions in which the means of large sets [N, K] differ; 0 where there is one set."""
-        means = [along[sets == number].mean(0) for number in sets.unique() if int((sets == number).sum()) >= LARGE]
-        if len(means) < 2:
-            return torch.zeros(along.shape[1], along.shape[1], dtype=torch.double)
-        apart = torch.linalg.qr((torch.stack(means[1:]) - means[0]).T)[0]  # [K, S - 1]
-        return apart @ apart.T
+    def _between(along: Tensor, looks: Sequence[Look]) -> Tensor:
+        """The projection [K, K] onto the directions in which the means of pictures [N, K] differ between looks."""
+        apart = torch.zeros(along.shape[1], 1 + len(looks), dtype=torch.double)
+        for column, (one, other) in enumerate(looks):
+            apart[:, column] = along[one].mean(0) - along[other].mean(0)
+        directions, strength, _ = torch.linalg.svd(apart, full_matrices=False)
+        kept = directions[:, strength > 1e-6 * strength.max().clamp_min(1e-12)]
+        return kept @ kept.T
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ class FromMaps(Embedding):
     network: str = "maps"
     features: str = "landmarks68"  # system or weights whose first layers are taken over
     kept: int = 400  # K: directions of each of the two maps
+    looks: tuple[str, ...] = ("eyeglasses", "smiling")  # facts of pictures, 0 or 1, that anybody can have
     zoom: float = 1.2
     dropout: float = 0.7  # of the directions before the layer
     plain: float = 0.0
@@ -199,14 +203,26 @@ class FromMaps(Embedding):
         photographs, more = (_some(of) for of in (album.all if album.all[0] else (album.all[1], [])))
         own, added = self._features(trunk, items, photographs, run), self._features(trunk, items, more, run)
         labels = torch.from_numpy(album.labels)
-        names = [str(items[i].facts.get("set", "")) for i in photographs]
-        sets = torch.from_numpy(np.unique(names, return_inverse=True)[1])
+        looks = self._looks([items[i] for i in photographs])
         held = [
-            net.cpu().fit(a, labels[photographs], b, labels[more], sets)
+            net.cpu().fit(a, labels[photographs], b, labels[more], looks)
             for net, a, b in zip(cast("Sequence[Whitened]", run.nets["whitened"]), own, added, strict=True)
         ]
         run.nets["whitened"].to(run.device)
         return {"held_fine": held[0], "held_coarse": held[1], "n": float(len(photographs) + len(more))}
+
+    def _looks(self, items: Sequence[Item]) -> list[Look]:
+        """What is no matter of who it is: the first large set against each other one, and within each set the pictures with a fact
+        against those without."""
+        of = np.array([str(item.facts.get("set", "")) for item in items])
+        names, counts = np.unique(of, return_counts=True)
+        sets = [of == name for name, count in zip(names, counts, strict=True) if count >= LARGE]
+        pairs = [(sets[0], other) for other in sets[1:]]
+        for fact in self.looks:
+            values = np.array([item.facts.get(fact, -1.0) for item in items], object)
+            pairs += [(own & (values == 1), own & (values == 0)) for own in sets]
+        large = [(one, other) for one, other in pairs if min(one.sum(), other.sum()) >= LARGE]
+        return [(torch.from_numpy(one), torch.from_numpy(other)) for one, other in large]
 
     def _features(self, trunk: Trunk, items: Sequence[Item], chosen: Sequence[int], run: Run) -> list[Tensor]:
         """Both vectors of maps [N, C] of the chosen items, means of the window's and the mirrored window's."""
