@@ -17,20 +17,9 @@ from visagist.photo.photo import Photo
 from visagist.recipe import Item, Run, Tools
 from visagist.recognize.embedding import Album, Embedding, Margin, angular_loss, clip_of, person_of, unit
 from visagist.training import metrics
-from visagist.training.data.made_up import items as drawn
 from visagist.training.loop import train
 
 TINY = Embedding(window=32, widths=(8, 8, 16, 16), blocks=(1, 1, 1), dimensions=16, batch=16, steps=40, dropout=0.0)
-
-
-@pytest.fixture(scope="module")
-def items() -> list[Item]:
-    """Six drawn people, six pictures of each; each picture drawn once."""
-    made = []
-    for item in drawn(36, seed=3, people=6, size=64):
-        photo = item.photo
-        made.append(dataclasses.replace(item, load=lambda photo=photo: photo))
-    return made
 
 
 @pytest.mark.parametrize(
@@ -47,7 +36,7 @@ def test_parameters(preset: str, count: int, length: int, side: int) -> None:
         recipe = catalog.recipe("embedding", preset)
         net = recipe.networks()["embedding"]
         assert sum(p.numel() for p in net.parameters()) == count
-        assert isinstance(recipe, Embedding) and recipe.side == side
+        assert isinstance(recipe, Embedding) and recipe.window == side
         assert net.eval()(torch.zeros(2, 3, side, side)).shape == (2, length)
 
 

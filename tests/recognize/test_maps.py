@@ -11,13 +11,12 @@ import torch
 from torch import nn
 
 from visagist import catalog
-from visagist.errors import TrainingError
+from visagist.errors import TrainingError, UsageError
 from visagist.landmarks.landmarks68 import Points68
 from visagist.photo.photo import Photo
 from visagist.recipe import Item, Networks
 from visagist.recognize.embedding import unit
 from visagist.recognize.maps import SHRINK, FromMaps, Trunk, Whitened
-from visagist.training.data.made_up import items as drawn
 from visagist.training.loop import train
 from visagist.weights.device import prepare
 
@@ -40,16 +39,6 @@ def landmark_network(window: int = 32) -> nn.Module:
 @pytest.fixture(scope="module")
 def lent() -> dict[str, Networks]:
     return {"features": {"points": landmark_network()}}
-
-
-@pytest.fixture(scope="module")
-def items() -> list[Item]:
-    """Six drawn people, six pictures of each; each picture drawn once."""
-    made = []
-    for item in drawn(36, seed=3, people=6, size=64):
-        photo = item.photo
-        made.append(dataclasses.replace(item, load=lambda photo=photo: photo))
-    return made
 
 
 def test_parameters() -> None:
@@ -80,10 +69,18 @@ def test_the_trunk_sees_what_the_landmark_network_sees() -> None:
 
 
 def test_another_network_is_refused() -> None:
-    for other in (nn.Linear(2, 2), prepare(Points68(32, (8, 8, 8, 8), BLOCKS, 8, 1.3), torch.device("cpu"))):
+    for other in (None, nn.Linear(2, 2), prepare(Points68(32, (8, 8, 8, 8), BLOCKS, 8, 1.3), torch.device("cpu"))):
         with pytest.raises(TrainingError, match="another network") as raised:
             Trunk(WIDTHS[:3], BLOCKS[:2]).take(other)
         assert raised.value.code == "bad-setting"
+
+
+def test_networks_that_learn_from_pixels_are_other_presets() -> None:
+    with pytest.raises(UsageError, match="other presets") as raised:
+        catalog.recipe("embedding", network="mobile")
+    assert raised.value.code == "bad-setting"
+    with pytest.raises(UsageError, match="multiple of 16"):
+        catalog.recipe("embedding", window=100)
 
 
 def made(people: int = 12, each: int = 6, seed: int = 0, count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:

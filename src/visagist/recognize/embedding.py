@@ -174,6 +174,7 @@ class Embedding(Recipe):
 
     needs: ClassVar[tuple[str, ...]] = ("person",)
     ships: ClassVar[tuple[str, ...]] = ("embedding",)
+    offered: ClassVar[tuple[str, ...]] = ("pooled", "mobile", "light-cnn", "deep")
 
     network: str = "pooled"  # pooled (our own), mobile (MobileFaceNet), light-cnn (Light CNN-9), deep (ResNet-18, for GPUs)
     window: int = 112  # side of the aligned window in pixels, a multiple of 16
@@ -199,23 +200,21 @@ class Embedding(Recipe):
     decay: float = 5e-4  # weight decay
     average: float = 0.998  # decay of the moving average
 
-    @property
-    def side(self) -> int:
+    def __post_init__(self) -> None:
+        if self.network not in self.offered:
+            raise ValueError(f"there is no network {self.network!r} here, but {', '.join(self.offered)}; others are other presets")
         if self.window % 16 or self.window < 32:
             raise ValueError(f"a window of {self.window} pixels is no multiple of 16 from 32 on")
-        return self.window
 
     def networks(self) -> Networks:
         if self.network == "mobile":
-            net: nn.Module = Mobile(self.side, self.dimensions, self.dropout)
+            net: nn.Module = Mobile(self.window, self.dimensions, self.dropout)
         elif self.network == "pooled":
-            net = Pooled(self.side, self.widths, self.blocks, self.dimensions, self.dropout)
+            net = Pooled(self.window, self.widths, self.blocks, self.dimensions, self.dropout)
         elif self.network == "deep":
-            net = Deep(self.side, self.dimensions, self.dropout)
-        elif self.network == "light-cnn":
-            net = LightCNN(self.side, self.dimensions, self.dropout)
+            net = Deep(self.window, self.dimensions, self.dropout)
         else:
-            raise ValueError(f"there is no network {self.network!r}, but pooled, mobile, light-cnn and deep")
+            net = LightCNN(self.window, self.dimensions, self.dropout)
         return {"embedding": net, "people": Margin(max(1, self.people), self.dimensions)}
 
     @property
@@ -281,7 +280,7 @@ class Embedding(Recipe):
         face = face_of(item)
         if face is None:
             raise TrainingError("no points say where the face is", code="no-data", path=item.name)
-        return window_of(five_points(face), self.side, self.zoom)
+        return window_of(five_points(face), self.window, self.zoom)
 
     def step(self, run: Run, batch: Batch) -> Mapping[str, Tensor | float]:
         with run.autocast():
@@ -328,7 +327,7 @@ class Embedding(Recipe):
 
     def recognize(self, nets: Mapping[str, nn.Module], photo: Photo, faces: Sequence[Face]) -> tuple[Face, ...]:
         """The same faces with `identity`, float32 [D] of unit length. FaceError "no-points" for a face without points."""
-        windows = [window_of(five_points(face), self.side, self.zoom).cut(photo.pixels) for face in faces]
+        windows = [window_of(five_points(face), self.window, self.zoom).cut(photo.pixels) for face in faces]
         found = self.vectors(nets, windows)
         return tuple(replace(face, identity=identity) for face, identity in zip(faces, found, strict=True))
 
@@ -374,7 +373,7 @@ class Embedding(Recipe):
             face, seen = self._seen(item, photo, tools)
             missed += not seen
             if face is not None:
-                windows.append(window_of(five_points(face), self.side, self.zoom).cut(photo.pixels))
+                windows.append(window_of(five_points(face), self.window, self.zoom).cut(photo.pixels))
                 yaws.append(pose_of(face.points).yaw if face.points is not None and face.scheme == "ibug68" else float("nan"))
                 known.append(item)
             if len(windows) == AT_ONCE:

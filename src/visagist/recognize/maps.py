@@ -64,7 +64,7 @@ class Trunk(nn.Module):
         return F.avg_pool2d(fine.float(), 4).flatten(1), F.avg_pool2d(coarse.float(), 2).flatten(1)
 
     @torch.no_grad()
-    def take(self, net: nn.Module) -> None:
+    def take(self, net: nn.Module | None) -> None:
         """Copy the convolutions of a landmark network that is ready for use. TrainingError "bad-setting": it is another one."""
         parts = [getattr(net, name, None) for name in FIRST]
         theirs = [layer for part in parts if part is not None for layer in part.modules() if isinstance(layer, nn.Conv2d)]
@@ -153,6 +153,7 @@ class FromMaps(Embedding):
     ships: ClassVar[tuple[str, ...]] = ("trunk", "whitened", "embedding")
     borrows: ClassVar[tuple[str, ...]] = ("features",)
     bits: ClassVar[int] = 8
+    offered: ClassVar[tuple[str, ...]] = ("maps",)
 
     network: str = "maps"
     features: str = "landmarks68"  # system or weights whose first layers are taken over
@@ -168,7 +169,7 @@ class FromMaps(Embedding):
     average: float = 0.99
 
     def networks(self) -> Networks:
-        widths, blocks, places = self.widths[:3], self.blocks[:2], (self.side // 16) ** 2
+        widths, blocks, places = self.widths[:3], self.blocks[:2], (self.window // 16) ** 2
         layer = nn.Sequential(nn.Dropout(self.dropout), nn.Linear(2 * self.kept, self.dimensions, bias=False))
         nn.init.orthogonal_(cast("Tensor", layer[1].weight))
         return {
@@ -197,7 +198,7 @@ class FromMaps(Embedding):
         """Fetch the trunk, and find the directions from at most `FITTED` photographs and as many made-up pictures, each as it is
         and mirrored. Without photographs the made-up ones stand for them."""
         trunk = cast("Trunk", run.nets["trunk"])
-        trunk.take(run.tools.lent["features"]["points"])
+        trunk.take(run.tools.lent["features"].get("points"))
         trunk.eval()
         album = Album.of(items, self.made_up)
         photographs, more = (_some(of) for of in (album.all if album.all[0] else (album.all[1], [])))
@@ -226,7 +227,7 @@ class FromMaps(Embedding):
 
     def _features(self, trunk: Trunk, items: Sequence[Item], chosen: Sequence[int], run: Run) -> list[Tensor]:
         """Both vectors of maps [N, C] of the chosen items, means of the window's and the mirrored window's."""
-        places = (self.side // 16) ** 2
+        places = (self.window // 16) ** 2
         found: list[list[Tensor]] = [[torch.empty(0, width * places)] for width in self.widths[1:3]]
         for start in range(0, len(chosen), AT_ONCE):
             windows = [to_network(self._window(items[i]).cut(items[i].photo.pixels)) for i in chosen[start : start + AT_ONCE]]

@@ -135,8 +135,11 @@ def summary(error: ValidationError, first: int = 3) -> str:
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     said = []
     for problem in problems[:first]:
-        where = ".".join(str(part) for part in problem["loc"]) or "card"
-        said.append(f"{where[:60]}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "value_error" and not where:  # a class's own words about its fields together
+            said.append(problem["msg"].removeprefix("Value error, "))
+        else:
+            said.append(f"{where[:60] or 'card'}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
     more = len(problems) - first
     return "; ".join(said) + (f"; and {more} more" if more > 0 else "")
 
